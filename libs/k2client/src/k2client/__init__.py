@@ -1,0 +1,1 @@
+"""Python client of the K2 platform; talks HTTP only."""

@@ -1,0 +1,1 @@
+"""What every K2 service shares."""

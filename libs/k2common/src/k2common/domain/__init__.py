@@ -1,0 +1,1 @@
+"""Market-data rules without I/O."""

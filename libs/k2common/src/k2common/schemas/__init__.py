@@ -1,0 +1,1 @@
+"""The topics, subjects and tables of the platform, from one place."""

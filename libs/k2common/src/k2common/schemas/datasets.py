@@ -1,0 +1,146 @@
+"""Every topic, subject and table, one row each; provisioning and all services read this table and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+DAY_MS = 86_400_000
+CLAIM_PARTITIONS = 32
+CHUNK_PARTITIONS = 4
+BULK_CHUNK_PARTITIONS = (2, 3)
+"""Partitions of ingest.chunks for uploads over the bulk threshold, so that small ones never wait behind them."""
+
+
+@cache
+def avro_schema(name: str) -> Mapping[str, Any]:
+    """The Avro schema `name`, as parsed JSON."""
+    text = resources.files("k2common.schemas").joinpath("avro", f"{name}.avsc").read_text("utf-8")
+    schema: Mapping[str, Any] = json.loads(text)
+    return schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """A Kafka topic and the subject of its values; `retention_ms` of None keeps records for ever."""
+
+    name: str
+    schema: str
+    partitions: int
+    cleanup: Literal["delete", "compact"] = "delete"
+    retention_ms: int | None = 7 * DAY_MS
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> str:
+        return f"{self.name}-value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Records of one topic that the sink writes to one table.
+
+    `key` names the columns of the message key, joined by a colon. `order` is the sort inside a data file.
+    `partition_by` is the timestamp column whose day partitions the table. A table with `visibility` shows an
+    upload whole or not at all; the `ingest.*` tables have no such rule.
+    """
+
+    name: str
+    topic: Topic
+    table: str
+    key: tuple[str, ...]
+    order: tuple[str, ...]
+    partition_by: str | None
+    visibility: bool
+    versioned: bool = True
+
+
+TICK_ORDER = ("symbol", "ts_event_ns", "sequence", "upload_id", "line")
+
+CLAIMS = Topic(name="ingest.claims.v1", schema="claims", partitions=CLAIM_PARTITIONS, cleanup="compact", retention_ms=None)
+CHUNKS = Topic(name="ingest.chunks.v1", schema="chunks", partitions=CHUNK_PARTITIONS)
+STATUS = Topic(name="ingest.status.v1", schema="status", partitions=2, retention_ms=30 * DAY_MS)
+COMMANDS = Topic(name="ingest.commands.v1", schema="commands", partitions=1, retention_ms=30 * DAY_MS)
+POSITIONS = Topic(
+    name="loader.positions.v1",
+    schema="positions",
+    partitions=CHUNK_PARTITIONS,
+    cleanup="compact",
+    retention_ms=None,
+    # An emptied abort marker stops aiokafka; it must outlive the broker's producer.id.expiration.ms (24 h).
+    config={"delete.retention.ms": str(2 * DAY_MS)},
+)
+COMMITS = Topic(name="iceberg.commits.v1", schema="commits", partitions=1, retention_ms=30 * DAY_MS)
+SESSIONS = Topic(name="replay.sessions.v1", schema="sessions", partitions=1, cleanup="compact", retention_ms=None)
+
+TRADES = Dataset(
+    name="trades",
+    topic=Topic(name="market.trades.v1", schema="trades", partitions=2),
+    table="market.trades",
+    key=("venue", "symbol"),
+    order=TICK_ORDER,
+    partition_by="ts_event",
+    visibility=True,
+)
+QUOTES = Dataset(
+    name="quotes",
+    topic=Topic(name="market.quotes.v1", schema="quotes", partitions=2),
+    table="market.quotes",
+    key=("venue", "symbol"),
+    order=TICK_ORDER,
+    partition_by="ts_event",
+    visibility=True,
+)
+INSTRUMENTS = Dataset(
+    name="instruments",
+    topic=Topic(name="market.instruments.v1", schema="instruments", partitions=1),
+    table="market.instruments",
+    key=("venue", "symbol"),
+    order=("symbol", "valid_from", "upload_id", "line"),
+    partition_by=None,
+    visibility=True,
+)
+REJECTS = Dataset(
+    name="rejects",
+    topic=Topic(name="ingest.rejects.v1", schema="rejects", partitions=2, retention_ms=30 * DAY_MS),
+    table="ingest.rejects",
+    key=("upload_id",),
+    order=("upload_id", "line"),
+    partition_by="ts_ingest",
+    visibility=False,
+)
+UPLOADS = Dataset(
+    name="uploads",
+    topic=Topic(name="ingest.uploads.v1", schema="uploads", partitions=1, retention_ms=30 * DAY_MS),
+    table="ingest.uploads",
+    key=("upload_id",),
+    order=("upload_id",),
+    partition_by=None,
+    visibility=False,
+)
+VERSIONS = Dataset(
+    name="versions",
+    topic=COMMITS,
+    table="ingest.versions",
+    key=("table",),
+    order=("table", "number"),
+    partition_by=None,
+    visibility=False,
+    versioned=False,
+)
+
+DATASETS: Mapping[str, Dataset] = {d.name: d for d in (TRADES, QUOTES, INSTRUMENTS, REJECTS, UPLOADS, VERSIONS)}
+MARKET_DATASETS: Mapping[str, Dataset] = {n: d for n, d in DATASETS.items() if d.visibility}
+TOPICS: tuple[Topic, ...] = (
+    CLAIMS,
+    CHUNKS,
+    STATUS,
+    COMMANDS,
+    POSITIONS,
+    SESSIONS,
+    *(d.topic for d in DATASETS.values()),
+)

@@ -1,0 +1,1 @@
+"""Turns chunks of CSV into one Avro record per row."""

@@ -1,0 +1,1 @@
+"""Commits records, offsets and visibility to Iceberg tables."""

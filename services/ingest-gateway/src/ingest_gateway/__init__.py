@@ -1,0 +1,1 @@
+"""Takes CSV uploads over HTTP and publishes them as chunks."""

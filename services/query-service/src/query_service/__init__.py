@@ -1,0 +1,1 @@
+"""Answers REST queries on one version of the tables."""

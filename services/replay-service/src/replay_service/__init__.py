@@ -1,0 +1,1 @@
+"""Streams a range of the tables in one total order."""
