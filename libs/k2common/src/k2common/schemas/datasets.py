@@ -1,4 +1,4 @@
-"""Every topic, subject and table, one row each; provisioning and all services read this table and nothing else."""
+"""Every topic, subject and table, one row each; provisioning and all services read this table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAY_MS = 86_400_000
 CLAIM_PARTITIONS = 32
 CHUNK_PARTITIONS = 4
 BULK_CHUNK_PARTITIONS = (2, 3)
-"""Partitions of ingest.chunks for uploads over the bulk threshold, so that small ones never wait behind them."""
+"""Partitions of ingest.chunks for large uploads, so that small ones never wait behind them."""
 
 
 @cache
@@ -61,7 +61,13 @@ class Dataset:
 
 TICK_ORDER = ("symbol", "ts_event_ns", "sequence", "upload_id", "line")
 
-CLAIMS = Topic(name="ingest.claims.v1", schema="claims", partitions=CLAIM_PARTITIONS, cleanup="compact", retention_ms=None)
+CLAIMS = Topic(
+    name="ingest.claims.v1",
+    schema="claims",
+    partitions=CLAIM_PARTITIONS,
+    cleanup="compact",
+    retention_ms=None,
+)
 CHUNKS = Topic(name="ingest.chunks.v1", schema="chunks", partitions=CHUNK_PARTITIONS)
 STATUS = Topic(name="ingest.status.v1", schema="status", partitions=2, retention_ms=30 * DAY_MS)
 COMMANDS = Topic(name="ingest.commands.v1", schema="commands", partitions=1, retention_ms=30 * DAY_MS)
@@ -75,7 +81,9 @@ POSITIONS = Topic(
     config={"delete.retention.ms": str(2 * DAY_MS)},
 )
 COMMITS = Topic(name="iceberg.commits.v1", schema="commits", partitions=1, retention_ms=30 * DAY_MS)
-SESSIONS = Topic(name="replay.sessions.v1", schema="sessions", partitions=1, cleanup="compact", retention_ms=None)
+SESSIONS = Topic(
+    name="replay.sessions.v1", schema="sessions", partitions=1, cleanup="compact", retention_ms=None
+)
 
 TRADES = Dataset(
     name="trades",
@@ -133,7 +141,9 @@ VERSIONS = Dataset(
     versioned=False,
 )
 
-DATASETS: Mapping[str, Dataset] = {d.name: d for d in (TRADES, QUOTES, INSTRUMENTS, REJECTS, UPLOADS, VERSIONS)}
+DATASETS: Mapping[str, Dataset] = {
+    d.name: d for d in (TRADES, QUOTES, INSTRUMENTS, REJECTS, UPLOADS, VERSIONS)
+}
 MARKET_DATASETS: Mapping[str, Dataset] = {n: d for n, d in DATASETS.items() if d.visibility}
 TOPICS: tuple[Topic, ...] = (
     CLAIMS,
