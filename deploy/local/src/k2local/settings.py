@@ -1,0 +1,45 @@
+"""Where the local stack keeps its state and on which ports it listens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+HOST = "127.0.0.1"
+
+
+class LocalSettings(BaseModel):
+    """State folder, download cache and ports of one local stack; all ports are on the loopback interface."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(description="Folder of data, logs and generated configuration.")
+    cache: Path = Field(description="Folder of downloads; several stacks may share it.")
+    base_port: int = Field(
+        9092, ge=1024, lt=32_700, description="Kafka's port; the next ones are the stack's too."
+    )
+
+    @property
+    def kafka_port(self) -> int:
+        return self.base_port
+
+    @property
+    def controller_port(self) -> int:
+        return self.base_port + 1
+
+    @property
+    def registry_port(self) -> int:
+        return self.base_port + 2
+
+    @property
+    def registry_management_port(self) -> int:
+        return self.base_port + 3
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"{HOST}:{self.kafka_port}"
+
+    @property
+    def registry_url(self) -> str:
+        return f"http://{HOST}:{self.registry_port}/apis/ccompat/v7"
