@@ -1,0 +1,15 @@
+"""How to reach Kafka."""
+
+from pydantic import Field
+
+from k2common.settings.block import Block
+
+
+class KafkaSettings(Block):
+    """Block `K2_KAFKA__*`."""
+
+    bootstrap_servers: str = Field(min_length=1, description="Brokers to ask first: host:port, by commas.")
+    replication_factor: int = Field(1, ge=1, le=9, description="Copies of each partition of a new topic.")
+    request_timeout_seconds: float = Field(
+        10.0, gt=0, le=300, description="A request that takes longer has failed."
+    )
