@@ -1,0 +1,1 @@
+"""Batches of rows as columns: what is computed on them without a Python object per row."""
