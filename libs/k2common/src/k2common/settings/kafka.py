@@ -13,3 +13,9 @@ class KafkaSettings(Block):
     request_timeout_seconds: float = Field(
         10.0, gt=0, le=300, description="A request that takes longer has failed."
     )
+    transaction_timeout_seconds: float = Field(
+        10.0, gt=0, le=900, description="The broker ends a transaction whose owner was silent for so long."
+    )
+    max_request_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024 * 1024, description="Largest produce request."
+    )

@@ -1,0 +1,96 @@
+"""What a compacted partition holds, read to its end by an owner that has fenced all earlier ones.
+
+Call these after the transactional producer was entered; read before the fence, an answer may be stale, and a
+position that is stale doubles rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from k2common.errors import SetupError, TransientError
+from k2common.settings.kafka import KafkaSettings
+
+FIRST_WINDOW = 200
+WINDOW_GROWTH = 8
+RETRY_SECONDS = 0.01
+
+
+async def last_record(settings: KafkaSettings, topic: str, partition: int) -> ConsumerRecord:
+    """The last committed record of the partition.
+
+    Raises SetupError when there is none (such partitions are seeded when the topic is made), TransientError
+    when the broker does not answer or a transaction stays open for longer than a request may take.
+    """
+    async with _at_end(settings, TopicPartition(topic, partition)) as (consumer, begin, end):
+        window = FIRST_WINDOW
+        while True:
+            start = max(begin, end - window)
+            records = await _read(consumer, TopicPartition(topic, partition), start, end)
+            if records:
+                return records[-1]
+            if start == begin:
+                raise SetupError(f"partition {partition} of {topic} is empty; it was not provisioned")
+            window *= WINDOW_GROWTH
+
+
+async def all_records(settings: KafkaSettings, topic: str, partition: int) -> list[ConsumerRecord]:
+    """Every committed record of the partition that compaction has left, in order.
+
+    Raises TransientError as `last_record` does.
+    """
+    async with _at_end(settings, TopicPartition(topic, partition)) as (consumer, begin, end):
+        return await _read(consumer, TopicPartition(topic, partition), begin, end)
+
+
+@asynccontextmanager
+async def _at_end(
+    settings: KafkaSettings, place: TopicPartition
+) -> AsyncIterator[tuple[AIOKafkaConsumer, int, int]]:
+    try:
+        async with asyncio.timeout(settings.request_timeout_seconds):
+            while True:
+                async with _consumer(settings, "read_uncommitted") as probe:
+                    high_watermark = (await probe.end_offsets([place]))[place]
+                async with _consumer(settings, "read_committed") as consumer:
+                    # Under read_committed this is the last stable offset.
+                    stable = (await consumer.end_offsets([place]))[place]
+                    if stable == high_watermark:
+                        begin = (await consumer.beginning_offsets([place]))[place]
+                        consumer.assign([place])
+                        yield consumer, begin, stable
+                        return
+                await asyncio.sleep(RETRY_SECONDS)
+    except (KafkaError, TimeoutError) as error:
+        raise TransientError(
+            f"the end of {place} could not be read: {type(error).__name__} {error}"
+        ) from error
+
+
+def _consumer(settings: KafkaSettings, isolation: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap_servers,
+        group_id=None,
+        isolation_level=isolation,
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+        request_timeout_ms=int(settings.request_timeout_seconds * 1000),
+        retry_backoff_ms=10,
+    )
+
+
+async def _read(
+    consumer: AIOKafkaConsumer, place: TopicPartition, start: int, end: int
+) -> list[ConsumerRecord]:
+    records: list[ConsumerRecord] = []
+    consumer.seek(place, start)
+    # An empty answer only means control records or records that compaction has removed.
+    while await consumer.position(place) < end:
+        fetched = await consumer.getmany(place, timeout_ms=100)
+        records.extend(fetched.get(place, ()))
+    return records

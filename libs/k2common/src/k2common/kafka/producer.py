@@ -1,0 +1,117 @@
+"""Transactions of one transactional id: all of a unit of work is visible, or nothing.
+
+A producer is used until its first failure and then thrown away. Whoever holds it starts anew: a new producer
+of the same id fences the old one and ends its open transaction; only then is the committed state read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
+from aiokafka.structs import RecordMetadata
+
+from k2common.errors import Fenced, TransientError
+from k2common.settings.kafka import KafkaSettings
+
+Header = tuple[str, bytes]
+
+
+class Transaction:
+    """Sends of one unit of work; they become visible together when the transaction's block is left."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+        self._sends: list[asyncio.Future[RecordMetadata]] = []
+
+    async def send(
+        self,
+        topic: str,
+        *,
+        value: bytes,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Sequence[Header] = (),
+    ) -> asyncio.Future[RecordMetadata]:
+        """Queue one message; the future gives its partition and offset once `flush` has returned."""
+        sent: asyncio.Future[RecordMetadata] = await self._producer.send(
+            topic, value=value, key=key, partition=partition, headers=list(headers)
+        )
+        self._sends.append(sent)
+        return sent
+
+    async def flush(self) -> None:
+        """Return when the broker has all that was sent; a failed send fails here and not silently."""
+        sends, self._sends = self._sends, []
+        await asyncio.gather(*sends)
+
+
+class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]):
+    """One owner of `transactional_id`; entering the context fences every earlier one.
+
+    Every method raises Fenced when a later owner has taken over and TransientError for any other failure.
+    After either the outcome of the open transaction is unknown and the object is of no more use.
+    """
+
+    def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
+        self._limit = settings.request_timeout_seconds
+        self._id = transactional_id
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(settings.transaction_timeout_seconds * 1000),
+            request_timeout_ms=int(self._limit * 1000),
+            compression_type="zstd",
+            max_request_size=settings.max_request_bytes,
+            retry_backoff_ms=10,
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with self._guarded():
+                await self._producer.start()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        # A broken producer may wait for its broker for ever; the next owner's fence ends what it had open.
+        try:
+            async with asyncio.timeout(self._limit):
+                await self._producer.stop()
+        except (KafkaError, TimeoutError, AssertionError):
+            return
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A unit of work: committed when the block ends; left to the next fence when the block fails."""
+        async with self._guarded():
+            await self._producer.begin_transaction()
+        work = Transaction(self._producer)
+        async with self._guarded(timed=False):
+            yield work
+        async with self._guarded():
+            await work.flush()
+            await self._producer.commit_transaction()
+
+    @asynccontextmanager
+    async def _guarded(self, *, timed: bool = True) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limit if timed else None):
+                yield
+        except ProducerFenced as error:
+            raise Fenced(f"{self._id}: a later owner has taken over") from error
+        # aiokafka raises the last two from a producer that was fenced before.
+        except (KafkaError, TimeoutError, IllegalOperation, AssertionError) as error:
+            raise TransientError(f"{self._id}: {type(error).__name__} {error}") from error
