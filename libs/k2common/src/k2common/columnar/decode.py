@@ -1,0 +1,308 @@
+"""Fetched record batches to columns, without an object per record.
+
+The records section of an uncompressed batch is itself Avro data: every record is {length, attributes,
+timestamp delta, offset delta, key, value length, the registry's five bytes, the row's own fields, number of
+headers}. So batches become the blocks of an Avro container in memory, which a native reader takes apart.
+
+After each batch stands a sentinel record: a message with a byte too many or too few shifts all that follows,
+and then the sentinel or the offset deltas are not what they must be. A batch that fails any check is read
+again record by record, to find the messages that are at fault.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fastavro
+import numpy as np
+import polars as pl
+import polars_avro
+import pyarrow as pa
+import pyarrow.compute as pc
+from polars.exceptions import PolarsError
+
+from k2common.columnar.arrow import Column, type_name, unwrap
+from k2common.columnar.record_batch import FetchedBatch, records_section
+from k2common.columnar.records import Record, read_records, read_varint, write_varint
+
+SYNC = b"k2-sync-marker.."
+SENTINEL_DELTA = -7
+SENTINEL_HEADERS = 77
+FRAME_BYTES = 5
+OFFSET_DELTA, FRAME, HEADERS = "k2_offset_delta", "k2_frame", "k2_headers"
+POSITION_FIELDS = (
+    pa.field("kafka_partition", pa.int32(), nullable=False),
+    pa.field("kafka_offset", pa.int64(), nullable=False),
+)
+
+
+class SchemasNeeded(Exception):
+    """Decoding needs the writers' schemas with these ids."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self.ids = frozenset(ids)
+        super().__init__(f"schemas {sorted(self.ids)} are needed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poison:
+    """A message that is no record of its topic."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """`rows` are in fetch order and carry `kafka_partition` and `kafka_offset`."""
+
+    rows: pa.Table
+    poison: Sequence[Poison]
+
+
+class RecordDecoder:
+    """Decodes batches of one topic to `schema`, the dataset's columns; every row or a poison message."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = pa.schema([*schema, *POSITION_FIELDS])
+        self._columns = schema
+
+    def decode(
+        self, batches: Sequence[FetchedBatch], schemas: Mapping[int, Mapping[str, Any] | None]
+    ) -> Decoded:
+        """Rows and poison of `batches`; a schema of None is one that the registry does not know.
+
+        Raises SchemasNeeded when `schemas` lacks an id: get it and call again.
+        """
+        sections = [(batch, records_section(batch.payload)) for batch in batches]
+        groups: dict[int | None, list[tuple[FetchedBatch, memoryview]]] = defaultdict(list)
+        for batch, section in sections:
+            groups[_first_schema_id(section)].append((batch, section))
+        if missing := {i for i in groups if i is not None} - schemas.keys():
+            raise SchemasNeeded(missing)
+        tables: list[pa.Table] = []
+        poison: list[Poison] = []
+        for schema_id, group in groups.items():
+            table = None if schema_id is None else self._fast(group, schema_id, schemas[schema_id])
+            if table is not None:
+                tables.append(table)
+                continue
+            for one in group:
+                table = None if schema_id is None else self._fast([one], schema_id, schemas[schema_id])
+                if table is None:
+                    table, bad = self._slow(*one, schemas)
+                    poison += bad
+                tables.append(table)
+        return Decoded(rows=pa.concat_tables(tables) if tables else self.schema.empty_table(), poison=poison)
+
+    def _fast(
+        self,
+        group: Sequence[tuple[FetchedBatch, memoryview]],
+        schema_id: int,
+        schema: Mapping[str, Any] | None,
+    ) -> pa.Table | None:
+        if schema is None:
+            return None
+        frame = _frame(schema_id)
+        try:
+            names = [entry["name"] for entry in schema["fields"]]
+            frame_columns = [OFFSET_DELTA, FRAME, HEADERS]
+            container = _container(group, schema, frame)
+            read = polars_avro.read_avro(io.BytesIO(container), columns=[*frame_columns, *names])
+            counts = [batch.count for batch, _ in group]
+            if not _whole(read, counts, frame):
+                return None
+            keep = np.delete(np.arange(read.height), np.cumsum(np.array(counts) + 1) - 1)
+            rows = read.select(names).to_arrow(compat_level=pl.CompatLevel.oldest())
+            return self._positioned(self._aligned(rows, schema).take(pa.array(keep)), group)
+        # A native reader panics on some broken data; the panic is a BaseException with this name.
+        except (PolarsError, polars_avro.AvroError, pa.ArrowInvalid, ValueError, OSError):
+            return None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            return None
+
+    def _aligned(self, rows: pa.Table, written: Mapping[str, Any]) -> pa.Table:
+        types = {entry["name"]: entry["type"] for entry in written["fields"]}
+        columns: list[Column] = []
+        for field in self._columns:
+            if field.name not in types:
+                if not field.nullable:
+                    raise ValueError(f"{field.name} is not in the writer's schema")
+                columns.append(pa.nulls(rows.num_rows, field.type))
+                continue
+            inner, _ = unwrap(types[field.name])
+            column = _column(rows.column(field.name).combine_chunks(), type_name(inner), field.type)
+            if pa.types.is_decimal(field.type):
+                column.validate(full=True)
+            columns.append(column)
+        return pa.Table.from_arrays(columns, schema=self._columns)
+
+    def _positioned(self, rows: pa.Table, group: Sequence[tuple[FetchedBatch, memoryview]]) -> pa.Table:
+        partitions = np.repeat(
+            np.array([batch.partition for batch, _ in group], np.int32), [batch.count for batch, _ in group]
+        )
+        offsets = np.concatenate(
+            [np.arange(batch.base_offset, batch.base_offset + batch.count) for batch, _ in group]
+        )
+        table = pa.Table.from_arrays(
+            [*rows.columns, pa.array(partitions), pa.array(offsets)],
+            schema=self.schema,
+        )
+        if all(batch.wanted_from <= batch.base_offset for batch, _ in group):
+            return table
+        wanted = np.repeat([batch.wanted_from for batch, _ in group], [batch.count for batch, _ in group])
+        return table.filter(pa.array(offsets >= wanted))
+
+    def _slow(
+        self,
+        batch: FetchedBatch,
+        section: memoryview,
+        schemas: Mapping[int, Mapping[str, Any] | None],
+    ) -> tuple[pa.Table, list[Poison]]:
+        records = [
+            record
+            for record in read_records(section, batch.base_offset)
+            if record.offset >= batch.wanted_from
+        ]
+        ids = {int.from_bytes(r.value[1:FRAME_BYTES], "big") for r in records if _framed(r.value)}
+        if missing := ids - schemas.keys():
+            raise SchemasNeeded(missing)
+        tables = [self.schema.empty_table()]
+        poison: list[Poison] = []
+        for record in records:
+            try:
+                tables.append(self._one(record, batch.partition, schemas))
+            except (ValueError, TypeError, KeyError, EOFError, IndexError, pa.ArrowException) as error:
+                poison.append(
+                    Poison(
+                        partition=batch.partition,
+                        offset=record.offset,
+                        key=record.key,
+                        value=record.value,
+                        reason=f"{type(error).__name__}: {error}",
+                    )
+                )
+        return pa.concat_tables(tables), poison
+
+    def _one(
+        self, record: Record, partition: int, schemas: Mapping[int, Mapping[str, Any] | None]
+    ) -> pa.Table:
+        if not _framed(record.value):
+            raise ValueError("the value does not begin with the registry's five bytes")
+        schema_id = int.from_bytes(record.value[1:FRAME_BYTES], "big")
+        schema = schemas[schema_id]
+        if schema is None:
+            raise ValueError(f"the registry has no schema {schema_id}")
+        stream = io.BytesIO(record.value[FRAME_BYTES:])
+        row: Any = fastavro.schemaless_reader(stream, fastavro.parse_schema(dict(schema)), None)
+        if stream.read(1):
+            raise ValueError("bytes follow the record")
+        plain = {
+            name: list(value.items()) if isinstance(value, dict) else value for name, value in row.items()
+        }
+        plain |= {"kafka_partition": partition, "kafka_offset": record.offset}
+        table = pa.Table.from_pylist([plain], schema=self.schema)
+        for field, column in zip(table.schema, table.columns, strict=True):
+            if column.null_count and not field.nullable:
+                raise ValueError(f"{field.name} is not in the writer's schema")
+        return table
+
+
+def _framed(value: bytes | None) -> bool:
+    return value is not None and len(value) >= FRAME_BYTES and value[0] == 0
+
+
+def _frame(schema_id: int) -> bytes:
+    return b"\x00" + schema_id.to_bytes(4, "big")
+
+
+def _first_schema_id(section: memoryview) -> int | None:
+    try:
+        _, at = read_varint(section, 0)
+        _, at = read_varint(section, at + 1)
+        _, at = read_varint(section, at)
+        key_length, at = read_varint(section, at)
+        value_length, at = read_varint(section, at + max(key_length, 0))
+        if value_length < FRAME_BYTES:
+            return None
+        frame = bytes(section[at : at + FRAME_BYTES])
+    except IndexError:
+        return None
+    return int.from_bytes(frame[1:], "big") if _framed(frame) else None
+
+
+def _container(
+    group: Sequence[tuple[FetchedBatch, memoryview]], schema: Mapping[str, Any], frame: bytes
+) -> bytes:
+    sentinel = _sentinel(schema, frame)
+    text = json.dumps(_record_schema(schema)).encode()
+    parts: list[bytes | memoryview] = [b"Obj\x01\x04\x16avro.schema", write_varint(len(text)), text]
+    parts += [b"\x14avro.codec\x08null\x00", SYNC]
+    for batch, section in group:
+        parts += [write_varint(batch.count + 1), write_varint(len(section) + len(sentinel))]
+        parts += [section, sentinel, SYNC]
+    return b"".join(parts)
+
+
+def _record_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    def fixed(name: str, size: int) -> Mapping[str, Any]:
+        return {"name": name, "type": {"type": "fixed", "name": f"{name}_bytes", "size": size}}
+
+    def long(name: str) -> Mapping[str, Any]:
+        return {"name": name, "type": "long"}
+
+    start = [long("k2_length"), fixed("k2_attributes", 1), long("k2_ts_delta"), long(OFFSET_DELTA)]
+    value = [{"name": "k2_key", "type": "bytes"}, long("k2_value_length"), fixed(FRAME, FRAME_BYTES)]
+    return {**schema, "fields": [*start, *value, *schema["fields"], long(HEADERS)]}
+
+
+def _sentinel(schema: Mapping[str, Any], frame: bytes) -> bytes:
+    fields = b"".join(_zero(entry["type"]) for entry in schema["fields"])
+    delta, headers = write_varint(SENTINEL_DELTA), write_varint(SENTINEL_HEADERS)
+    return b"\x00\x00\x00" + delta + b"\x00\x00" + frame + fields + headers
+
+
+def _zero(avro_type: Any) -> bytes:
+    if isinstance(avro_type, list):
+        return b"\x00"
+    name = type_name(avro_type)
+    return {"decimal": b"\x02\x00", "double": bytes(8)}.get(name, b"\x00")
+
+
+def _whole(read: pl.DataFrame, counts: Sequence[int], frame: bytes) -> bool:
+    expected = np.concatenate([np.append(np.arange(count), SENTINEL_DELTA) for count in counts])
+    headers = np.where(expected == SENTINEL_DELTA, SENTINEL_HEADERS, 0)
+    return bool(
+        read.height == len(expected)
+        and np.array_equal(read[OFFSET_DELTA].to_numpy(), expected)
+        and np.array_equal(read[HEADERS].to_numpy(), headers)
+        and read.select((pl.col(FRAME) == pl.lit(frame)).all()).item()
+    )
+
+
+def _column(column: Column, avro_name: str, target: Any) -> Column:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_map(target) and not pa.types.is_map(column.type):
+        return _map(column, target)
+    if avro_name == "decimal" and not pa.types.is_decimal(column.type):
+        raise ValueError(f"the reader gives {column.type} for a decimal")
+    return column if column.type == target else column.cast(target)
+
+
+def _map(column: Column, target: Any) -> Column:
+    # The reader gives a map as a list of pairs.
+    pairs = column.values
+    offsets = column.offsets.cast(pa.int32())
+    keys, items = (pc.struct_field(pairs, index).cast(pa.string()) for index in (0, 1))
+    return pa.MapArray.from_arrays(offsets, keys, items).cast(target)
