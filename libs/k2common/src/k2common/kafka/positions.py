@@ -72,8 +72,9 @@ async def _at_end(
         ) from error
 
 
-def _consumer(settings: KafkaSettings, isolation: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
+@asynccontextmanager
+async def _consumer(settings: KafkaSettings, isolation: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
         group_id=None,
         isolation_level=isolation,
@@ -82,6 +83,11 @@ def _consumer(settings: KafkaSettings, isolation: str) -> AIOKafkaConsumer:
         request_timeout_ms=int(settings.request_timeout_seconds * 1000),
         retry_backoff_ms=10,
     )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
 
 
 async def _read(

@@ -16,7 +16,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import RecordMetadata
 
+from k2common.columnar.record_batch import EncodedBatch
 from k2common.errors import Fenced, TransientError
+from k2common.kafka.raw import ReadyBatch
 from k2common.settings.kafka import KafkaSettings
 
 Header = tuple[str, bytes]
@@ -41,6 +43,15 @@ class Transaction:
         """Queue one message; the future gives its partition and offset once `flush` has returned."""
         sent: asyncio.Future[RecordMetadata] = await self._producer.send(
             topic, value=value, key=key, partition=partition, headers=list(headers)
+        )
+        self._sends.append(sent)
+        return sent
+
+    async def send_batch(self, topic: str, batch: EncodedBatch) -> asyncio.Future[RecordMetadata]:
+        """Queue a whole batch; the future gives the offset of its first record once `flush` has returned."""
+        ready = ReadyBatch(batch, transactional=True)
+        sent: asyncio.Future[RecordMetadata] = await self._producer.send_batch(
+            ready, topic, partition=batch.partition
         )
         self._sends.append(sent)
         return sent

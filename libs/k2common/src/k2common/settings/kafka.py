@@ -19,3 +19,9 @@ class KafkaSettings(Block):
     max_request_bytes: int = Field(
         4 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024 * 1024, description="Largest produce request."
     )
+    session_timeout_seconds: float = Field(
+        10.0, ge=6, le=300, description="A member of a group that was silent for so long has left it."
+    )
+    fetch_wait_milliseconds: int = Field(
+        50, ge=1, le=5000, description="The broker holds a fetch without data for so long."
+    )
