@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +21,24 @@ class LocalSettings(BaseModel):
     base_port: int = Field(
         9092, ge=1024, lt=32_700, description="Kafka's port; the next ones are the stack's too."
     )
+
+    services_port: int = Field(
+        8001, ge=1024, lt=32_700, description="The first service's port; the others follow in their order."
+    )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Settings from K2_HOME, K2_CACHE, K2_BASE_PORT and K2_SERVICES_PORT."""
+        home = Path(environ.get("K2_HOME", ".k2")).resolve()
+        given = {
+            "base_port": environ.get("K2_BASE_PORT"),
+            "services_port": environ.get("K2_SERVICES_PORT"),
+        }
+        return cls(
+            home=home,
+            cache=Path(environ.get("K2_CACHE", ".k2/cache")).resolve(),
+            **{name: int(value) for name, value in given.items() if value},
+        )
 
     @property
     def kafka_port(self) -> int:

@@ -1,0 +1,193 @@
+"""`up`, `down`, `status`, `logs`, `clean`: the embedded stack and the fleet on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from k2common.errors import K2Error, SetupError, TransientError
+
+from k2local.fleet import SERVICES, service_url
+from k2local.settings import LocalSettings
+from k2local.supervisor import OWNER, State, is_ours, read_states, state_path
+
+UP_SECONDS = 180
+DOWN_SECONDS = 120
+POLL_SECONDS = 0.1
+COMPONENTS = 2 + len(SERVICES)
+
+
+def pid_path(settings: LocalSettings) -> Path:
+    """Where the supervisor's pid is kept."""
+    return settings.home / "supervisor.pid"
+
+
+def supervisor_pid(settings: LocalSettings) -> int | None:
+    """The supervisor's pid while it lives."""
+    try:
+        pid = int(pid_path(settings).read_text("ascii"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return pid if is_ours(pid, settings) else None
+
+
+def up(settings: LocalSettings) -> None:
+    """Bring everything up and return when all is ready; what runs already stays as it is.
+
+    Raises SetupError when the supervisor ends, TransientError when not all is ready in time.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    pid = supervisor_pid(settings)
+    if pid is None:
+        end_leftovers(settings)
+        pid = _start_supervisor(settings)
+    deadline = time.monotonic() + UP_SECONDS
+    shown: set[str] = set()
+    while len(shown) < COMPONENTS:
+        for state in read_states(settings):
+            if state.state == "ready" and state.name not in shown:
+                shown.add(state.name)
+                print(f"up - {state.name} is ready on port {state.port}")
+        if supervisor_pid(settings) is None:
+            raise SetupError(f"the supervisor has ended; see {_log(settings, 'supervisor')}")
+        if time.monotonic() > deadline:
+            raise TransientError(f"not all is ready after {UP_SECONDS} s; see {settings.home / 'logs'}")
+        time.sleep(POLL_SECONDS)
+    for name in SERVICES:
+        print(f"{name:16} {service_url(settings, name)}")
+
+
+def down(settings: LocalSettings) -> None:
+    """Stop everything cleanly; nothing to stop is fine.
+
+    Raises TransientError when the supervisor does not end in time.
+    """
+    pid = supervisor_pid(settings)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + DOWN_SECONDS
+        while is_ours(pid, settings):
+            if time.monotonic() > deadline:
+                raise TransientError(f"the supervisor {pid} has not ended after {DOWN_SECONDS} s")
+            time.sleep(POLL_SECONDS)
+    end_leftovers(settings)
+    pid_path(settings).unlink(missing_ok=True)
+    print("down - all is stopped")
+
+
+def end_leftovers(settings: LocalSettings) -> None:
+    """End the components that a killed supervisor has left behind."""
+    for state in read_states(settings):
+        if state.pid is not None and is_ours(state.pid, settings):
+            os.kill(state.pid, signal.SIGKILL)
+            while is_ours(state.pid, settings):
+                time.sleep(POLL_SECONDS)
+    state_path(settings).unlink(missing_ok=True)
+
+
+def status(settings: LocalSettings) -> Sequence[State]:
+    """Every component; `dead` when its process is not there."""
+    return [
+        state if state.pid is not None and is_ours(state.pid, settings) else _dead(state)
+        for state in read_states(settings)
+    ]
+
+
+def logs(settings: LocalSettings, names: Sequence[str]) -> None:
+    """Print the last lines of the logs, of all components when none is named.
+
+    Raises SetupError for a component that has no log.
+    """
+    paths = [_log(settings, name) for name in names] or sorted((settings.home / "logs").glob("*.log"))
+    for path in paths:
+        if not path.is_file():
+            raise SetupError(f"there is no log {path}")
+        print(f"==> {path} <==")
+        print("\n".join(path.read_text("utf-8", "replace").splitlines()[-50:]))
+
+
+def clean(settings: LocalSettings) -> None:
+    """Stop everything and remove its data; downloads stay."""
+    down(settings)
+    for entry in settings.home.iterdir() if settings.home.is_dir() else ():
+        if entry.resolve() == settings.cache:
+            continue
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    print(f"clean - the data in {settings.home} is removed")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m k2local.cli`."""
+    parser = argparse.ArgumentParser(prog="k2local", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "status", "logs", "clean"])
+    parser.add_argument("names", nargs="*", help="components, for logs")
+    parser.add_argument("--output", choices=["text", "json"], default="text", help="form of the status")
+    options = parser.parse_args(arguments)
+    settings = LocalSettings.from_environ(os.environ)
+    commands: Mapping[str, Callable[[], None]] = {
+        "up": lambda: up(settings),
+        "down": lambda: down(settings),
+        "status": lambda: _print_status(status(settings), options.output),
+        "logs": lambda: logs(settings, options.names),
+        "clean": lambda: clean(settings),
+    }
+    try:
+        commands[options.command]()
+    except K2Error as error:
+        print(f"{options.command} - {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _start_supervisor(settings: LocalSettings) -> int:
+    path = _log(settings, "supervisor")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    environ = {
+        **os.environ,
+        OWNER: str(settings.home),
+        "K2_HOME": str(settings.home),
+        "K2_CACHE": str(settings.cache),
+    }
+    with path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "k2local.supervisor"],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    pid_path(settings).write_text(str(process.pid), "ascii")
+    print(f"up - the stack and the fleet start in the background (supervisor {process.pid})")
+    return process.pid
+
+
+def _print_status(states: Sequence[State], form: str) -> None:
+    if form == "json":
+        print(json.dumps([asdict(state) for state in states]))
+        return
+    for state in states:
+        print(f"{state.name:16} {state.state:9} pid {state.pid or '-':<8} port {state.port}")
+    if not states:
+        print("nothing runs")
+
+
+def _dead(state: State) -> State:
+    return State(name=state.name, pid=None, port=state.port, state="dead")
+
+
+def _log(settings: LocalSettings, name: str) -> Path:
+    return settings.home / "logs" / f"{name}.log"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The five services as local processes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import httpx
+
+from k2local.process import Component
+from k2local.settings import HOST, LocalSettings
+
+SERVICES: Mapping[str, str] = {
+    "ingest-gateway": "ingest_gateway",
+    "csv-loader": "csv_loader",
+    "iceberg-sink": "iceberg_sink",
+    "query-service": "query_service",
+    "replay-service": "replay_service",
+}
+"""Service and its package, in the order of their ports."""
+
+
+def environment(settings: LocalSettings) -> Mapping[str, str]:
+    """The settings that all services share."""
+    return {
+        "K2_KAFKA__BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "K2_REGISTRY__URL": settings.registry_url,
+        "K2_ICEBERG__CATALOG_URI": f"sqlite:///{settings.home / 'catalog.db'}?timeout=30",
+        "K2_ICEBERG__WAREHOUSE": (settings.home / "warehouse").as_uri(),
+        "K2_GATEWAY__SPOOL": str(settings.home / "spool"),
+    }
+
+
+def service_url(settings: LocalSettings, name: str) -> str:
+    """Address of the service `name`."""
+    return f"http://{HOST}:{_port(settings, name)}"
+
+
+def fleet_components(settings: LocalSettings) -> Sequence[Component]:
+    """How to run each service."""
+    return [
+        Component(
+            name=name,
+            argv=[sys.executable, "-m", package],
+            port=_port(settings, name),
+            cwd=settings.home,
+            log=settings.home / "logs" / f"{name}.log",
+            ready=_answers_ready(f"{service_url(settings, name)}/readyz"),
+            environ={**environment(settings), "K2_HTTP__PORT": str(_port(settings, name))},
+            stop_seconds=30,
+        )
+        for name, package in SERVICES.items()
+    ]
+
+
+def _port(settings: LocalSettings, name: str) -> int:
+    return settings.services_port + list(SERVICES).index(name)
+
+
+class _answers_ready:  # noqa: N801 - used as a function
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self) -> bool:
+        try:
+            return httpx.get(self._url, timeout=2).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False

@@ -1,0 +1,1 @@
+"""One shape of HTTP for all services: errors, parameters, pages, formats, probes."""

@@ -1,0 +1,146 @@
+"""An application with what all services have: probes, metrics, request ids, problem documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from k2common.errors import TransientError
+from k2common.http.problems import Problem, problem_response
+from k2common.observability.logging import get_logger
+from k2common.runtime.clock import Clock, SystemClock
+from k2common.runtime.readiness import Readiness
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+RETRY_SECONDS = "2"
+log = get_logger(__name__)
+
+
+def create_app(
+    routes: Sequence[BaseRoute],
+    *,
+    readiness: Readiness,
+    metrics: CollectorRegistry,
+    clock: Clock | None = None,
+) -> Starlette:
+    """A Starlette application with `routes` and what `install` adds."""
+    app = Starlette(routes=list(routes))
+    install(app, readiness=readiness, metrics=metrics, clock=clock)
+    return app
+
+
+def install(
+    app: Starlette, *, readiness: Readiness, metrics: CollectorRegistry, clock: Clock | None = None
+) -> None:
+    """Add /livez, /readyz, /metrics, request ids, access metrics and problem documents to `app`."""
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        blocked = readiness.blocked
+        status = HTTPStatus.SERVICE_UNAVAILABLE if blocked else HTTPStatus.OK
+        return JSONResponse({"ready": not blocked, "blocked_by": dict(blocked)}, status)
+
+    async def scrape(_: Request) -> Response:
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    app.router.routes += [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", scrape)]
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(TransientError, _transient)
+    app.add_middleware(_Requests, metrics=_RequestMetrics(metrics), clock=clock or SystemClock())
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 - the handler's registration says so
+    return problem_response(error, request)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - the handler's registration says so
+    status = HTTPStatus(error.status_code)
+    problem = Problem(status, status.name, error.detail or status.phrase, headers=error.headers)
+    return problem_response(problem, request)
+
+
+async def _transient(request: Request, error: Exception) -> Response:
+    problem = Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", str(error), headers={"Retry-After": RETRY_SECONDS}
+    )
+    return problem_response(problem, request)
+
+
+class _RequestMetrics:
+    def __init__(self, metrics: CollectorRegistry) -> None:
+        self.answered = Counter(
+            "k2_http_requests_answered",
+            "Requests by route and status.",
+            ["route", "status"],
+            registry=metrics,
+        )
+        self.seconds = Histogram(
+            "k2_http_requests_answered_seconds", "Time until the last byte.", ["route"], registry=metrics
+        )
+
+
+class _Requests:
+    """Gives each request an id and counts it; the last resort for an error that nobody handles."""
+
+    def __init__(self, app: ASGIApp, *, metrics: _RequestMetrics, clock: Clock) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["k2_request_id"] = request_id
+        started = self._clock.monotonic()
+        status: list[int] = []
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status.append(message["status"])
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        # Nothing is swallowed: the error is logged, and a response that has begun is cut off by the raise.
+        except Exception as error:
+            log.error("a request failed", request_id=request_id, path=scope["path"], exc_info=error)
+            if status:
+                raise
+            internal = Problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", "the request failed; see the service's log"
+            )
+            await problem_response(internal, Request(scope))(scope, receive, send_with_id)
+        finally:
+            route = _route(scope)
+            self._metrics.answered.labels(route, str(status[0] if status else 0)).inc()
+            self._metrics.seconds.labels(route).observe(self._clock.monotonic() - started)
+
+
+def _request_id(scope: Scope) -> str:
+    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return given if REQUEST_ID.fullmatch(given) else str(ULID())
+
+
+def _route(scope: Scope) -> str:
+    # The pattern, not the path: a symbol is never a label.
+    routes = scope["app"].routes if "app" in scope else ()
+    return next((str(r.path) for r in routes if r.matches(scope)[0] is Match.FULL), "unmatched")

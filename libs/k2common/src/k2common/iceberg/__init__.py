@@ -1,0 +1,1 @@
+"""Tables, their versions and the one way to commit; only this package knows pyiceberg."""

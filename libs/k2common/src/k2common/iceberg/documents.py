@@ -1,0 +1,85 @@
+"""Where a table keeps its version documents: in its snapshots' summaries, the newest under a tag as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
+
+from k2common.versions import Version
+
+VERSION_KEY = "k2.version"
+COMMIT_ID_KEY = "k2.commit-id"
+STATE_TAG = "k2-state"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionedSnapshot:
+    """A live snapshot and the version that it carries."""
+
+    snapshot_id: int
+    version: Version
+
+
+def head_version(table: Table) -> Version | None:
+    """The version of the table as loaded, or None when nothing was ever committed by the sink.
+
+    It is the newest in main's ancestry. Only where expiry has cut that chain before any version, it is the
+    tagged one.
+    """
+    return head_of(table.metadata)
+
+
+def head_of(metadata: TableMetadata) -> Version | None:
+    """The same for a table's metadata."""
+    oldest: Snapshot | None = None
+    for snapshot in ancestry(metadata):
+        version = version_of(snapshot)
+        if version is not None:
+            return version
+        oldest = snapshot
+    return tagged_version(metadata) if oldest is not None and _is_cut(oldest) else None
+
+
+def tagged_version(metadata: TableMetadata) -> Version | None:
+    """The version under the tag: the last that the sink committed, whatever became of main since."""
+    snapshot = metadata.snapshot_by_name(STATE_TAG)
+    return None if snapshot is None else version_of(snapshot)
+
+
+def live_versions(metadata: TableMetadata) -> list[VersionedSnapshot]:
+    """All versions in main's ancestry, newest first; a version that several snapshots carry is there once."""
+    found: dict[int, VersionedSnapshot] = {}
+    for snapshot in ancestry(metadata):
+        version = version_of(snapshot)
+        if version is not None:
+            found[version.number] = VersionedSnapshot(snapshot_id=snapshot.snapshot_id, version=version)
+    return list(found.values())
+
+
+def ancestry(metadata: TableMetadata) -> Iterator[Snapshot]:
+    """Main's snapshots, newest first, as far as they are live."""
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
+    snapshot_id = metadata.current_snapshot_id
+    while snapshot_id is not None and (snapshot := by_id.get(snapshot_id)) is not None:
+        yield snapshot
+        snapshot_id = snapshot.parent_snapshot_id
+
+
+def version_of(snapshot: Snapshot) -> Version | None:
+    """The version that the snapshot carries; another engine's carries none."""
+    text = entry(snapshot, VERSION_KEY)
+    return None if text is None else Version.from_json(text)
+
+
+def entry(snapshot: Snapshot, key: str) -> str | None:
+    """One entry of the snapshot's summary."""
+    return None if snapshot.summary is None else snapshot.summary.additional_properties.get(key)
+
+
+def _is_cut(oldest: Snapshot) -> bool:
+    # Some libraries leave the expired parent's id, pyiceberg removes it; the first snapshot has number 1.
+    return oldest.parent_snapshot_id is not None or (oldest.sequence_number or 0) > 1

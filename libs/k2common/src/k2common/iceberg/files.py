@@ -1,0 +1,179 @@
+"""Rows become data files: one for each day, sorted as given, with the offsets that they hold in the footer.
+
+The footer's key-value entries are `k2.offsets`, [[epoch, partition, first, last], …] with both ends
+inclusive, and `k2.uploads`, the list of uploads, left out where there are many.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.typedef import Record
+from pyiceberg.types import IcebergType, ListType, LongType, MapType, StringType
+
+OFFSETS_KEY = b"k2.offsets"
+UPLOADS_KEY = b"k2.uploads"
+FIELD_ID_KEY = b"PARQUET:field_id"
+ROW_GROUP_ROWS = 32_768
+MAX_UPLOADS_IN_FOOTER = 64
+MICROSECONDS_PER_DAY = 86_400_000_000
+DICTIONARY_COLUMNS = frozenset(
+    {"symbol", "venue", "source", "asset_class", "side", "currency", "upload_id", "table", "dataset", "state"}
+)
+"""Few values per row group; a dictionary on any other column costs time and bytes."""
+DICTIONARY_TYPES = ("date", "int")
+
+
+def write(rows: pa.Table, *, table: Table) -> list[DataFile]:
+    """Write rows, sorted by the dataset's order, as one file per day partition of `table`.
+
+    The columns are the table's, by name. Nothing is committed: a file that no commit names is never read.
+    Raises KeyError when a column of the table is missing.
+    """
+    if rows.num_rows == 0:
+        return []
+    rows = _with_field_ids(rows, table.schema())
+    return [_write_file(part, day, table=table) for day, part in _days(rows, table)]
+
+
+def _days(rows: pa.Table, table: Table) -> Iterator[tuple[int | None, pa.Table]]:
+    """The rows of each day, in the order they came in; slices of one table that was sorted by day once."""
+    fields = table.spec().fields
+    if not fields:
+        yield None, rows
+        return
+    column = rows[table.schema().find_column_name(fields[0].source_id)]
+    days = np.asarray(pc.cast(column, pa.int64())) // MICROSECONDS_PER_DAY
+    if (days[1:] < days[:-1]).any():
+        order = np.argsort(days, kind="stable")
+        rows, days = rows.take(pa.array(order)), days[order]
+    starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+    for first, end in pairwise(starts):
+        yield int(days[first]), rows.slice(first, end - first)
+
+
+def _write_file(rows: pa.Table, day: int | None, *, table: Table) -> DataFile:
+    schema, key = table.schema(), _partition_key(table, day)
+    path = table.location_provider().new_data_location(f"{uuid.uuid4()}.parquet", key)
+    output = table.io.new_output(path)
+    with output.create() as stream:
+        writer = pq.ParquetWriter(stream, rows.schema, **_encodings(schema))
+        with writer:
+            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+            writer.add_key_value_metadata(footer(rows))
+    statistics = data_file_statistics_from_parquet_metadata(
+        parquet_metadata=writer.writer.metadata,
+        stats_columns=compute_statistics_plan(schema, table.properties),
+        parquet_column_mapping=parquet_path_to_id_mapping(schema),
+    )
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=path,
+        file_format=FileFormat.PARQUET,
+        partition=key.partition if key else Record(),
+        file_size_in_bytes=len(output),
+        sort_order_id=None,
+        spec_id=table.spec().spec_id,
+        equality_ids=None,
+        key_metadata=None,
+        **statistics.to_serialized_dict(),
+    )
+
+
+def _partition_key(table: Table, day: int | None) -> PartitionKey | None:
+    if day is None:
+        return None
+    spec = table.spec()
+    value = PartitionFieldValue(field=spec.fields[0], value=day)
+    return PartitionKey(field_values=[value], partition_spec=spec, schema=table.schema())
+
+
+def footer(rows: pa.Table) -> Mapping[bytes, bytes]:
+    """The key-value entries that say where in Kafka the rows came from, and from which uploads."""
+    entries = {OFFSETS_KEY: json.dumps(_offset_ranges(rows)).encode()}
+    if "upload_id" in rows.column_names:
+        uploads = pc.unique(rows["upload_id"])
+        if len(uploads) <= MAX_UPLOADS_IN_FOOTER:
+            entries[UPLOADS_KEY] = json.dumps(
+                sorted(u for u in uploads.to_pylist() if u is not None)
+            ).encode()
+    return entries
+
+
+def _offset_ranges(rows: pa.Table) -> Sequence[Sequence[int]]:
+    places = rows.select(["kafka_epoch", "kafka_partition", "kafka_offset"])
+    ranges = places.group_by(["kafka_epoch", "kafka_partition"]).aggregate(
+        [("kafka_offset", "min"), ("kafka_offset", "max")]
+    )
+    names = ("kafka_epoch", "kafka_partition", "kafka_offset_min", "kafka_offset_max")
+    return sorted(zip(*(ranges[name].to_pylist() for name in names), strict=True))
+
+
+def _encodings(schema: Schema) -> dict[str, Any]:
+    longs = [
+        f.name for f in schema.fields if isinstance(f.field_type, LongType) or str(f.field_type) in TIMES
+    ]
+    dictionary = [
+        f.name
+        for f in schema.fields
+        if str(f.field_type) in DICTIONARY_TYPES
+        or (isinstance(f.field_type, StringType) and f.name in DICTIONARY_COLUMNS)
+    ]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": dictionary,
+        "column_encoding": dict.fromkeys(longs, "DELTA_BINARY_PACKED"),
+        "store_schema": False,
+        "store_decimal_as_integer": True,
+    }
+
+
+TIMES = ("timestamptz", "timestamp")
+
+
+def _with_field_ids(rows: pa.Table, schema: Schema) -> pa.Table:
+    """The same buffers under a schema with Iceberg's field ids, columns in the table's order."""
+    columns, fields = [], []
+    for column in schema.fields:
+        given = rows.schema.field(column.name)
+        kind = _typed(given.type, column.field_type)
+        fields.append(_identified(column.name, kind, column.field_id, nullable=not column.required))
+        data = rows[column.name]
+        columns.append(data if kind == given.type and not pa.types.is_nested(kind) else data.cast(kind))
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def _typed(given: Any, wanted: IcebergType) -> Any:
+    if isinstance(wanted, ListType):
+        item = _typed(given.value_type, wanted.element_type)
+        return pa.list_(_identified("element", item, wanted.element_id, nullable=not wanted.element_required))
+    if isinstance(wanted, MapType):
+        key = _typed(given.key_type, wanted.key_type)
+        value = _typed(given.item_type, wanted.value_type)
+        return pa.map_(
+            _identified("key", key, wanted.key_id, nullable=False),
+            _identified("value", value, wanted.value_id, nullable=not wanted.value_required),
+        )
+    return given
+
+
+def _identified(name: str, kind: Any, field_id: int, *, nullable: bool) -> Any:
+    return pa.field(name, kind, nullable=nullable, metadata={FIELD_ID_KEY: str(field_id).encode()})

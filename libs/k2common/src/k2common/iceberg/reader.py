@@ -1,0 +1,193 @@
+"""Any version that ever was, read from today's head; a version is looked up nearest place first.
+
+The places are: what was announced or read before, the live snapshots, the table `ingest.versions`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from threading import Lock
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.table import Table
+
+from k2common.errors import RecordError, TransientError
+from k2common.iceberg.catalog import AWAY, load_table
+from k2common.iceberg.documents import VersionedSnapshot, head_version, live_versions
+from k2common.iceberg.plan import Footers, Plan, plan
+from k2common.iceberg.predicates import at_most, both, equal, events
+from k2common.schemas.datasets import VERSIONS
+from k2common.versions import Version, version_at
+
+
+class UnknownVersion(RecordError):
+    """There never was such a version, as far as the tables know."""
+
+
+class VersionGone(RecordError):
+    """Rows that the version showed were purged; it can never be read again."""
+
+
+class VersionReader:
+    """Versions by number, time or snapshot, and the files that hold their rows; safe for threads.
+
+    What was loaded last and what was announced since is trusted: call `refresh` now and then, and `note` for
+    each announcement. An unknown number is looked for in the catalogue at once. Every method but `note` may
+    read the catalogue and the warehouse, so it belongs in a worker thread, and raises TransientError when
+    they do not answer.
+    """
+
+    def __init__(self, catalog: Catalog, *, known_limit: int = 10_000) -> None:
+        self._catalog = catalog
+        self._known: OrderedDict[tuple[str, int], Version] = OrderedDict()
+        self._newest: dict[str, Version] = {}
+        self._tables: dict[str, Table] = {}
+        self._limit = known_limit
+        self._footers = Footers()
+        self._lock = Lock()
+
+    def note(self, document: str) -> Version:
+        """Take in an announcement; one that is known already changes nothing."""
+        version = Version.from_json(document)
+        self._note(version)
+        return version
+
+    def refresh(self, table: str) -> Version | None:
+        """The newest version as the catalogue has it now; None before the first commit."""
+        loaded = load_table(self._catalog, table)
+        with self._lock:
+            self._tables[table] = loaded
+        version = head_version(loaded)
+        if version is not None:
+            self._note(version)
+        return version
+
+    def latest(self, table: str) -> Version | None:
+        """The newest version that was announced or loaded; the catalogue is asked only if there is none."""
+        with self._lock:
+            version = self._newest.get(table)
+        return version or self.refresh(table)
+
+    def at(self, table: str, number: int) -> Version:
+        """The version with this number.
+
+        Raises UnknownVersion, or VersionGone when rows that it showed were purged.
+        """
+        newest = self.latest(table)
+        if newest is not None and newest.is_gone(number):
+            raise VersionGone(f"{table}@{number} was purged")
+        with self._lock:
+            known = self._known.get((table, number))
+        version = known or self._found(table, number)
+        if version is None:
+            raise UnknownVersion(f"there is no version {table}@{number}")
+        return version
+
+    def by_time(self, table: str, moment: datetime) -> Version | None:
+        """The newest version committed by `moment`; None when there was none yet."""
+        live = {found.version.number: found.version for found in self.snapshots(table)}
+        version = version_at(live.values(), moment)
+        if version is not None and (version.number == max(live) or version.number + 1 in live):
+            return version
+        # Older than what is live, or in a hole that another engine's expiry has left.
+        recorded = self._recorded(table, at_most("committed_at", moment.isoformat()))
+        return version_at([*live.values(), *(found.version for found in recorded)], moment)
+
+    def by_snapshot(self, table: str, snapshot_id: int) -> Version:
+        """The version that this Iceberg snapshot carried, be it live or expired.
+
+        Raises UnknownVersion.
+        """
+        for live in (*self.snapshots(table), *self._recorded(table, equal("snapshot_id", snapshot_id))):
+            if live.snapshot_id == snapshot_id:
+                return live.version
+        raise UnknownVersion(f"no version of {table} was carried by snapshot {snapshot_id}")
+
+    def snapshots(self, table: str) -> list[VersionedSnapshot]:
+        """The live versions, newest first, with their snapshots."""
+        self.refresh(table)
+        with self._lock:
+            loaded = self._tables[table]
+        return live_versions(loaded.metadata)
+
+    def plan(
+        self,
+        version: Version,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        symbols: Sequence[str] = (),
+    ) -> Plan:
+        """The files of today's head with the version's rows in [start_ns, end_ns) of these symbols.
+
+        Files without such rows may be among them: a reader filters time and symbol itself. Only tables with
+        `ts_event` take a time, only those with `symbol` take symbols.
+        """
+        loaded = self._loaded(version)
+        row_filter = events(start_ns=start_ns, end_ns=end_ns, symbols=symbols)
+        try:
+            return plan(loaded, version, row_filter=row_filter, footers=self._footers)
+        except AWAY as error:
+            raise TransientError(f"{version.table} cannot be planned: {error}") from error
+
+    def _recorded(self, table: str, condition: BooleanExpression) -> list[VersionedSnapshot]:
+        """What `ingest.versions` holds; an announcement that came twice is there once."""
+        recorded = self._versions_table()
+        if recorded is None:
+            return []
+        try:
+            rows = recorded.scan(
+                row_filter=both(equal("table", table), condition),
+                selected_fields=("number", "snapshot_id", "document"),
+            ).to_arrow()
+        except AWAY as error:
+            raise TransientError(f"{VERSIONS.table} cannot be read: {error}") from error
+        found = {row["number"]: row for row in rows.to_pylist()}
+        return [
+            VersionedSnapshot(snapshot_id=row["snapshot_id"], version=Version.from_json(row["document"]))
+            for row in found.values()
+        ]
+
+    def _versions_table(self) -> Table | None:
+        try:
+            return self._catalog.load_table(VERSIONS.table)
+        except NoSuchTableError:
+            return None
+        except AWAY as error:
+            raise TransientError(f"{VERSIONS.table} cannot be loaded: {error}") from error
+
+    def _found(self, table: str, number: int) -> Version | None:
+        live = self.snapshots(table)
+        version = next((found.version for found in live if found.version.number == number), None)
+        if version is None:
+            recorded = self._recorded(table, equal("number", number))
+            version = recorded[0].version if recorded else None
+        if version is not None:
+            self._note(version)
+        return version
+
+    def _loaded(self, version: Version) -> Table:
+        """The table, at least as new as the version."""
+        with self._lock:
+            loaded = self._tables.get(version.table)
+        head = None if loaded is None else head_version(loaded)
+        if loaded is None or head is None or head.number < version.number:
+            self.refresh(version.table)
+            with self._lock:
+                loaded = self._tables[version.table]
+        return loaded
+
+    def _note(self, version: Version) -> None:
+        key = (version.table, version.number)
+        with self._lock:
+            self._known[key] = version
+            self._known.move_to_end(key)
+            while len(self._known) > self._limit:
+                self._known.popitem(last=False)
+            newest = self._newest.get(version.table)
+            if newest is None or newest.number < version.number:
+                self._newest[version.table] = version

@@ -1,0 +1,147 @@
+"""The files of a snapshot: one manifest of added files, the parent's manifests, one list of all."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pyiceberg.manifest import (
+    DataFile,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import (
+    Operation,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
+
+SMALL_MANIFEST_BYTES = 1024 * 1024
+COMPRESSION: Literal["deflate"] = "deflate"
+MERGE_AT = 100
+"""So many small manifests are merged into one: the list is written anew by each commit."""
+
+
+class SnapshotWriter:
+    """Writes the snapshot of one commit; each call builds on the table as given, under the same snapshot id.
+
+    The manifest of the added files is written once. Every call writes a manifest list of its own, so that no
+    attempt can spoil another that has landed.
+    """
+
+    def __init__(self, *, files: Sequence[DataFile]) -> None:
+        self._files = files
+        self._snapshot_id = 0
+        self._added: list[ManifestFile] | None = None
+
+    def snapshot(self, table: Table, *, summary: Mapping[str, str]) -> Snapshot:
+        """A snapshot on top of main, not yet in the table."""
+        metadata = table.metadata
+        if self._added is None:
+            self._snapshot_id = metadata.new_snapshot_id()
+            self._added = self._write_added(table)
+        parent = table.current_snapshot()
+        inherited = [] if parent is None else parent.manifests(table.io)
+        manifests = [*self._added, *merged(inherited, table=table, snapshot_id=self._snapshot_id)]
+        fields = {
+            "snapshot_id": self._snapshot_id,
+            "parent_snapshot_id": None if parent is None else parent.snapshot_id,
+            "sequence_number": metadata.next_sequence_number(),
+            "timestamp_ms": max(time.time_ns() // 1_000_000, metadata.last_updated_ms),
+            "manifest_list": self._write_list(table, manifests, parent=parent),
+            "summary": self._summary(metadata, parent=parent, entries=summary),
+            "schema_id": metadata.current_schema_id,
+        }
+        return Snapshot.model_validate(fields)
+
+    def _write_added(self, table: Table) -> list[ManifestFile]:
+        entries = [
+            ManifestEntry.from_args(
+                status=ManifestEntryStatus.ADDED,
+                snapshot_id=self._snapshot_id,
+                sequence_number=None,
+                file_sequence_number=None,
+                data_file=data_file,
+            )
+            for data_file in self._files
+        ]
+        return write_entries(entries, table=table, snapshot_id=self._snapshot_id)
+
+    def _write_list(self, table: Table, manifests: Sequence[ManifestFile], *, parent: Snapshot | None) -> str:
+        name = f"snap-{self._snapshot_id}-{uuid.uuid4()}.avro"
+        path = table.location_provider().new_metadata_location(name)
+        with write_manifest_list(
+            format_version=table.metadata.format_version,
+            output_file=table.io.new_output(path),
+            snapshot_id=self._snapshot_id,
+            parent_snapshot_id=None if parent is None else parent.snapshot_id,
+            sequence_number=table.metadata.next_sequence_number(),
+            avro_compression=COMPRESSION,
+        ) as writer:
+            writer.add_manifests(list(manifests))
+        return path
+
+    def _summary(
+        self, metadata: TableMetadata, *, parent: Snapshot | None, entries: Mapping[str, str]
+    ) -> Summary:
+        collector = SnapshotSummaryCollector()
+        for data_file in self._files:
+            collector.add_file(data_file, schema=metadata.schema(), partition_spec=metadata.spec())
+        before = None
+        if parent is not None and parent.summary is not None:
+            before = parent.summary.additional_properties
+        summary = Summary(operation=Operation.APPEND, **collector.build(), **entries)
+        return update_snapshot_summaries(summary, before)
+
+
+def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int) -> list[ManifestFile]:
+    """The same entries in fewer manifests, once there are many small ones of the table's partition spec."""
+    spec_id = table.metadata.default_spec_id
+    small = [
+        m
+        for m in manifests
+        if m.content == ManifestContent.DATA
+        and m.partition_spec_id == spec_id
+        and m.manifest_length < SMALL_MANIFEST_BYTES
+    ]
+    if len(small) < MERGE_AT:
+        return list(manifests)
+    paths = {m.manifest_path for m in small}
+    entries = [
+        entry for manifest in small for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    ]
+    return [
+        *write_entries(entries, table=table, snapshot_id=snapshot_id),
+        *(m for m in manifests if m.manifest_path not in paths),
+    ]
+
+
+def write_entries(entries: Sequence[ManifestEntry], *, table: Table, snapshot_id: int) -> list[ManifestFile]:
+    """One manifest, or none for no entries; an entry of another snapshot goes in as existing."""
+    if not entries:
+        return []
+    path = table.location_provider().new_metadata_location(f"{uuid.uuid4()}-m0.avro")
+    with write_manifest(
+        format_version=table.metadata.format_version,
+        spec=table.spec(),
+        schema=table.schema(),
+        output_file=table.io.new_output(path),
+        snapshot_id=snapshot_id,
+        avro_compression=COMPRESSION,
+    ) as writer:
+        for entry in entries:
+            if entry.snapshot_id == snapshot_id:
+                writer.add_entry(entry)
+            else:
+                writer.existing(entry)
+    return [writer.to_manifest_file()]

@@ -1,0 +1,1 @@
+"""Logs, and spans through the OpenTelemetry API; metrics are each service's own."""

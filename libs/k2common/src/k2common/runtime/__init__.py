@@ -1,0 +1,1 @@
+"""The life of a service process: settings, signals, loops, drain, exit codes."""

@@ -1,0 +1,46 @@
+"""Again after a transient failure, each time later, until it works or the service stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from random import Random
+from typing import TypeVar
+
+from k2common.errors import TransientError
+from k2common.observability.logging import get_logger
+
+Result = TypeVar("Result")
+log = get_logger(__name__)
+
+
+def delays(*, first: float, limit: float, random: Random) -> Iterator[float]:
+    """Seconds to wait before each new try: doubling from `first` to `limit`, each between half and whole."""
+    delay = first
+    while True:
+        yield delay * random.uniform(0.5, 1)
+        delay = min(delay * 2, limit)
+
+
+async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait for `seconds` or until `stop` is set; whether it is."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def until_stopped(
+    work: Callable[[], Awaitable[None]], *, stop: asyncio.Event, name: str, random: Random
+) -> None:
+    """Run `work` anew after each TransientError until it returns or `stop` is set."""
+    waits = delays(first=0.1, limit=5, random=random)
+    while not stop.is_set():
+        try:
+            await work()
+            return
+        except TransientError as error:
+            log.warning("work failed and is tried again", work=name, error=str(error))
+            await wait_or_stop(stop, next(waits))

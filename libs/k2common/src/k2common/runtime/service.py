@@ -1,0 +1,146 @@
+"""From settings to exit code, the same for every service.
+
+Exit codes: 0 after a drain that was asked for, 78 when the process cannot run as configured, 75 when the
+drain took too long, 1 for any other failure. The supervisor starts the last two again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeAlias, TypeVar
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from k2common.errors import SetupError
+from k2common.observability.logging import configure, get_logger
+from k2common.runtime.clock import Clock, SystemClock
+from k2common.runtime.readiness import Readiness
+from k2common.settings.block import Block
+from k2common.settings.load import effective, load
+from k2common.settings.service import HttpSettings, ObservabilitySettings, ServiceSettings
+
+EXIT_SETUP = os.EX_CONFIG
+EXIT_DRAIN = os.EX_TEMPFAIL
+log = get_logger(__name__)
+
+
+class ServiceBlocks(Block):
+    """The blocks that every service has; a service's settings add its own."""
+
+    service: ServiceSettings
+    http: HttpSettings
+    observability: ObservabilitySettings
+
+
+Settings = TypeVar("Settings", bound=ServiceBlocks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What the process gives to the service in it."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    readiness: Readiness = field(default_factory=Readiness)
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """An HTTP application, and loops that return soon after `stop` is set."""
+
+    app: ASGIApp
+    loops: Sequence[Callable[[], Awaitable[None]]] = ()
+
+
+Build: TypeAlias = Callable[[Settings, Runtime], AbstractAsyncContextManager[Service]]
+"""Opens a service's resources in dependency order and closes them in the reverse one."""
+
+
+def run_service(
+    settings_kind: type[Settings],
+    build: Build[Settings],
+    *,
+    name: str,
+    environ: Mapping[str, str] = os.environ,
+) -> NoReturn:
+    """Run the service until SIGTERM or SIGINT and exit."""
+    try:
+        settings = load(settings_kind, environ)
+    except SetupError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        sys.exit(EXIT_SETUP)
+    configure(settings.observability, service=name, replica=settings.service.replica)
+    log.info("settings", settings=effective(settings))
+    try:
+        asyncio.run(_run(settings, build))
+    except* SetupError as group:
+        log.error("the service cannot run as configured", error="; ".join(map(str, _leaves(group))))
+        sys.exit(EXIT_SETUP)
+    log.info("stopped")
+    sys.exit(0)
+
+
+async def _run(settings: Settings, build: Build[Settings]) -> None:
+    runtime = Runtime()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runtime.stop.set)
+    work = asyncio.create_task(_serve(settings, build, runtime))
+    stopping = asyncio.create_task(runtime.stop.wait())
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    done, _ = await asyncio.wait({work}, timeout=settings.service.drain_seconds)
+    if not done:
+        log.error("work was not finished within the drain deadline", seconds=settings.service.drain_seconds)
+        # What did not end in time, a thread or a task, would also hold up an orderly exit.
+        os._exit(EXIT_DRAIN)
+    await work
+
+
+async def _serve(
+    settings: Settings,
+    build: Build[Settings],
+    runtime: Runtime,
+) -> None:
+    async with build(settings, runtime) as service:
+        config = uvicorn.Config(
+            service.app,
+            host=settings.http.host,
+            port=settings.http.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=max(1, int(settings.service.drain_seconds / 2)),
+        )
+        server = uvicorn.Server(config)
+        async with asyncio.TaskGroup() as group:
+            for loop in service.loops:
+                group.create_task(_awaited(loop))
+            group.create_task(_stop_with(server, runtime.stop))
+            # `serve` would take the signals, which are the runtime's, and end the loops in mid-step.
+            await server._serve()  # noqa: SLF001
+            runtime.stop.set()
+
+
+async def _awaited(loop: Callable[[], Awaitable[None]]) -> None:
+    await loop()
+
+
+async def _stop_with(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    server.should_exit = True
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

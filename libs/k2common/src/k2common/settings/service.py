@@ -1,0 +1,36 @@
+"""What every service is told about itself."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from k2common.settings.block import Block
+
+
+class ServiceSettings(Block):
+    """Block `K2_SERVICE__*`."""
+
+    replica: str = Field(
+        "0", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Name of this process among its equals."
+    )
+    drain_seconds: float = Field(
+        20.0, gt=0, le=600, description="After SIGTERM, work in hand is finished within this time."
+    )
+
+
+class HttpSettings(Block):
+    """Block `K2_HTTP__*`."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(ge=1, le=65535, description="Port to listen on.")
+
+
+class ObservabilitySettings(Block):
+    """Block `K2_OBSERVABILITY__*`."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(
+        "json", description="One JSON object a line, or for people."
+    )

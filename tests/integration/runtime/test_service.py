@@ -1,0 +1,102 @@
+"""A service process: real signals, real exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+from k2local.ports import free_port
+
+PROGRAM = """
+import asyncio
+from contextlib import asynccontextmanager
+from k2common.http.app import create_app
+from k2common.errors import SetupError
+from k2common.observability.logging import get_logger
+from k2common.runtime.service import Service, ServiceBlocks, run_service
+
+KIND = {kind!r}
+
+@asynccontextmanager
+async def build(settings, runtime):
+    async def loop():
+        if KIND == "misconfigured":
+            raise SetupError("no such topic")
+        if KIND == "crashing":
+            raise ZeroDivisionError
+        if KIND == "hanging":
+            await asyncio.Event().wait()
+        await runtime.stop.wait()
+        get_logger("loop").info("flushed")
+    app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics)
+    yield Service(app=app, loops=[loop])
+    get_logger("build").info("closed")
+
+run_service(ServiceBlocks, build, name="example")
+"""
+
+
+def environment(port: int) -> Mapping[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
+    return {**kept, "K2_HTTP__PORT": str(port), "K2_SERVICE__DRAIN_SECONDS": "2"}
+
+
+def start(tmp_path: Path, kind: str, environ: Mapping[str, str]) -> subprocess.Popen[str]:
+    program = tmp_path / "service.py"
+    program.write_text(PROGRAM.format(kind=kind))
+    return subprocess.Popen([sys.executable, program], env=environ, stderr=subprocess.PIPE, text=True)
+
+
+def await_live(port: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    pytest.fail("the service did not come up")
+
+
+def test_a_term_signal_drains_and_ends_with_0(tmp_path: Path) -> None:
+    port = free_port()
+    with start(tmp_path, "good", environment(port)) as process:
+        await_live(port, process)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [line["event"] for line in lines] == ["settings", "flushed", "closed", "stopped"]
+    assert lines[0]["settings"]["http"] == {"host": "127.0.0.1", "port": port}
+    assert {line["service"] for line in lines} == {"example"}
+
+
+@pytest.mark.parametrize(("kind", "code"), [("misconfigured", 78), ("crashing", 1)])
+def test_a_failing_loop_ends_the_process(tmp_path: Path, kind: str, code: int) -> None:
+    with start(tmp_path, kind, environment(free_port())) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert ("no such topic" if code == 78 else "ZeroDivisionError") in errors
+
+
+def test_a_drain_that_takes_too_long_ends_with_75(tmp_path: Path) -> None:
+    port = free_port()
+    with start(tmp_path, "hanging", environment(port)) as process:
+        await_live(port, process)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert "drain deadline" in errors
+
+
+def test_a_misspelt_variable_stops_the_start_with_its_name(tmp_path: Path) -> None:
+    with start(tmp_path, "good", {**environment(1), "K2_HTTP__PROT": "1"}) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 78
+    assert errors == "example: K2_HTTP__PROT is no setting of this service; did you mean K2_HTTP__PORT?\n"

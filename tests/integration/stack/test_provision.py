@@ -1,0 +1,45 @@
+"""One command makes every topic, subject and table, and doing it again changes nothing."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from k2common.errors import SetupError
+from k2common.iceberg.catalog import open_catalog
+from k2common.kafka.positions import all_records
+from k2common.kafka.topics import TopicAdmin
+from k2common.provision import ProvisionSettings, provision
+from k2common.schemas.datasets import DATASETS, POSITIONS, TOPICS
+from k2common.settings.load import load
+from k2local.fleet import environment
+from k2local.stack import LocalStack
+
+
+@pytest.fixture
+def settings(stack: LocalStack, tmp_path: Path) -> ProvisionSettings:
+    local = stack.settings.model_copy(update={"home": tmp_path})
+    return load(ProvisionSettings, environment(local))
+
+
+async def test_all_is_there_once(settings: ProvisionSettings) -> None:
+    for _ in range(2):
+        await provision(settings)
+        partitions = await TopicAdmin(settings.kafka).partitions()
+        assert {topic.name: topic.partitions for topic in TOPICS}.items() <= partitions.items()
+        async with httpx.AsyncClient() as client:
+            subjects = (await client.get(f"{settings.registry.url}/subjects")).json()
+        assert {topic.subject for topic in TOPICS} <= set(subjects)
+        catalog = open_catalog(settings.iceberg)
+        assert all(catalog.table_exists(dataset.table) for dataset in DATASETS.values())
+        for partition in range(POSITIONS.partitions):
+            assert len(await all_records(settings.kafka, POSITIONS.name, partition)) == 1
+
+
+async def test_a_schema_that_breaks_its_subject_stops(
+    settings: ProvisionSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await provision(settings)
+    broken = {"type": "record", "name": "Claim", "fields": [{"name": "new", "type": "long"}]}
+    monkeypatch.setattr("k2common.provision.avro_schema", lambda _: broken)
+    with pytest.raises(SetupError, match="refuses the schema"):
+        await provision(settings)
