@@ -232,6 +232,26 @@ def test_snapshots_stay_few_and_none_goes_before_it_is_recorded(catalog: Catalog
     assert offsets(catalog) == list(range(7))
 
 
+def test_a_commit_whose_surplus_another_replica_has_just_expired_is_built_anew(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        append_trades(catalog, 1)
+    retention = Retention(live=2, recorded=lambda _: True)
+    real = catalog.commit_table
+
+    def overtaken(*arguments: object) -> CommitTableResponse:
+        monkeypatch.setattr(catalog, "commit_table", real)
+        assert len(expire(catalog, TRADES.table, retention=retention)) == 3
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(catalog, "commit_table", overtaken)
+    append_trades(catalog, 1, retention=retention)
+
+    assert len(load_table(catalog, TRADES.table).snapshots()) == 2
+    assert offsets(catalog) == list(range(6))
+
+
 def test_many_small_manifests_become_one_and_keep_every_row(catalog: Catalog) -> None:
     retention = Retention(live=2, recorded=lambda _: True)
     for _ in range(103):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import signal
 import threading
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -72,6 +73,7 @@ def test_replicas_that_are_killed_at_any_moment(home: Path) -> None:
         victim.join(timeout=moments.uniform(0.05, 0.8))
         victim.kill()
         victim.join()
+        assert victim.exitcode == -signal.SIGKILL
     assert survivor.is_alive()
     survivor.kill()
     survivor.join()

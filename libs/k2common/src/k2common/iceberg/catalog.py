@@ -10,6 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from k2common.errors import SetupError, TransientError
 from k2common.settings.iceberg import IcebergSettings
 
+__all__ = ["AWAY", "Catalog", "load_table", "open_catalog"]
+
 AWAY = (CommitStateUnknownException, RESTError, SQLAlchemyError, OSError)
 """What a catalogue or a warehouse raises when it did not answer; requests' errors are OSErrors."""
 

@@ -151,7 +151,11 @@ def _try(
     gone = expired(table.metadata, retention, adding=1) if retention is not None else []
     if gone:
         updates = (*updates, removal(gone))
-    response = catalog.commit_table(table, requirements, updates)
+    try:
+        response = catalog.commit_table(table, requirements, updates)
+    except ValueError as error:
+        # So the library says that a snapshot to expire is gone already, or another branch moved.
+        raise CommitFailedException(str(error)) from error
     _delete_old_metadata(table, response)
     return CommitResult(
         version=version, snapshot_id=snapshot.snapshot_id, metadata_location=response.metadata_location

@@ -57,7 +57,7 @@ def expire(catalog: Catalog, table: str, *, retention: Retention) -> list[int]:
     requirements = (AssertTableUUID(uuid=loaded.metadata.table_uuid),)
     try:
         catalog.commit_table(loaded, requirements, (removal(gone),))
-    except CommitFailedException:
+    except (CommitFailedException, ValueError):  # ValueError: another replica has just expired them
         return []
     except AWAY as error:
         raise TransientError(f"{table}: expiry has no known outcome: {error}") from error

@@ -29,8 +29,8 @@ Settings = TypeVar("Settings", bound=Block)
 def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`: field `f` of block `b` is `K2_<B>__<F>`; a map or a list is JSON.
 
-    Blocks of other services are passed over. Raises SetupError, in one sentence per fault, for a variable that
-    is misspelt, missing or out of bounds.
+    Blocks of other services are passed over. Raises SetupError, in one sentence per fault, for a variable
+    that is misspelt, missing or out of bounds.
     """
     blocks = {name: block for name, block in get_type_hints(kind).items() if _is_block(block)}
     known = {_variable(b, f): (b, f) for b, block in blocks.items() for f in block.model_fields}

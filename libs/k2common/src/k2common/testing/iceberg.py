@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyiceberg.catalog import Catalog
 
 from k2common.errors import TransientError
-from k2common.iceberg.catalog import load_table, open_catalog
+from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commit import CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention

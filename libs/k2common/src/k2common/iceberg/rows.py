@@ -1,0 +1,53 @@
+"""The rows of a planned version in memory, for tables that are small beside the market's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.io import load_file_io
+
+from k2common.errors import TransientError
+from k2common.iceberg.catalog import AWAY, Catalog
+from k2common.iceberg.plan import Plan
+from k2common.versions import Version
+
+RULE_COLUMNS = ("kafka_epoch", "kafka_partition", "kafka_offset", "upload_id")
+
+
+def read_rows(catalog: Catalog, plan: Plan, columns: Sequence[str]) -> pa.Table:
+    """`columns` of every row that the plan's version shows; a table without files gives no columns.
+
+    Raises TransientError when the warehouse does not answer.
+    """
+    io = load_file_io(dict(catalog.properties), plan.version.table)
+    wanted = list(dict.fromkeys([*columns, *RULE_COLUMNS]))
+    tables: list[pa.Table] = []
+    try:
+        for path in plan.all_visible:
+            with io.new_input(path).open() as file:
+                tables.append(pq.read_table(file, columns=list(columns)))
+        for path in plan.straddling:
+            with io.new_input(path).open() as file:
+                rows = pq.read_table(file, columns=wanted)
+            tables.append(rows.filter(shown(rows, plan.version)).select(list(columns)))
+    except AWAY as error:
+        raise TransientError(f"{plan.version.table} cannot be read: {error}") from error
+    return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+def shown(rows: pa.Table, version: Version) -> Any:
+    """A mask of the rows that belong to the version: `Version.shows`, a column at a time."""
+    ends = np.zeros(1 + max([*version.offsets, 0]), np.int64)
+    for partition, offset in version.offsets.items():
+        ends[partition] = offset
+    epochs, partitions, offsets = (rows[name].to_numpy() for name in RULE_COLUMNS[:3])
+    known = np.minimum(partitions, len(ends) - 1)
+    below = (partitions < len(ends)) & (offsets < ends[known])
+    visible = (epochs < version.epoch) | ((epochs == version.epoch) & below)
+    hidden = pc.is_in(rows["upload_id"], pa.array(sorted(version.hidden), pa.string()))
+    return pc.and_(pa.chunked_array([pa.array(visible)]), pc.invert(hidden))

@@ -1,0 +1,61 @@
+"""Follows a whole topic: every committed record of every partition, from the start or from given offsets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiokafka import ConsumerRecord
+
+from k2common.kafka.consumer import MessageReader
+from k2common.schemas.datasets import Topic
+from k2common.settings.kafka import KafkaSettings
+
+BATCH = 500
+WAIT_SECONDS = 0.5
+
+
+class Follower:
+    """Hands each record of `topic` to `on_record`, in order per partition.
+
+    `caught_up` is set once the records that the topic held when `run` began have been handed over. After a
+    TransientError `run` may be called again: it goes on where it was.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: Topic,
+        *,
+        on_record: Callable[[ConsumerRecord], Awaitable[None]],
+        starts: Mapping[int, int] | None = None,
+    ) -> None:
+        self.caught_up = asyncio.Event()
+        self._settings = settings
+        self._topic = topic
+        self._on_record = on_record
+        self._positions: dict[int, int | None] = dict.fromkeys(range(topic.partitions)) | dict(starts or {})
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """The next offset per partition; a partition whose start is not known yet is left out."""
+        return {partition: at for partition, at in self._positions.items() if at is not None}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow until `stop`.
+
+        Raises SetupError when a start lies below the log's, TransientError when Kafka is away.
+        """
+        starts = {(self._topic.name, partition): at for partition, at in self._positions.items()}
+        async with MessageReader(self._settings, starts) as reader:
+            ends = await reader.ends()
+            while not stop.is_set():
+                at = await reader.positions()
+                for (_, partition), offset in at.items():
+                    self._positions[partition] = offset
+                if all(at[place] >= end for place, end in ends.items()):
+                    self.caught_up.set()
+                for records in (await reader.fetch(limit=BATCH, wait_seconds=WAIT_SECONDS)).values():
+                    for record in records:
+                        await self._on_record(record)
+                        self._positions[record.partition] = record.offset + 1

@@ -1,0 +1,51 @@
+"""A follower hands over what was there, says so, and goes on with what comes."""
+
+import asyncio
+from uuid import uuid4
+
+from aiokafka import ConsumerRecord
+from k2common.kafka.follower import Follower
+from k2common.kafka.producer import TransactionalProducer
+from k2common.kafka.topics import TopicAdmin
+from k2common.schemas.datasets import Topic
+from k2common.settings.kafka import KafkaSettings
+from k2local.stack import LocalStack
+
+
+async def test_all_records_of_all_partitions_then_the_new_ones(stack: LocalStack) -> None:
+    settings = KafkaSettings(bootstrap_servers=stack.settings.bootstrap_servers)
+    topic = Topic(name=f"test.{uuid4().hex}.v1", schema="claims", partitions=3)
+    await TopicAdmin(settings).ensure([topic])
+
+    async def send(first: int) -> None:
+        async with TransactionalProducer(settings, topic.name) as producer, producer.transaction() as work:
+            for number in range(first, first + 30):
+                await work.send(topic.name, value=str(number).encode(), partition=number % 3)
+
+    seen: list[int] = []
+    changed = asyncio.Event()
+
+    async def on_record(record: ConsumerRecord) -> None:
+        seen.append(int(record.value))
+        changed.set()
+
+    stop = asyncio.Event()
+    await send(0)
+    follower = Follower(settings, topic, on_record=on_record)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(follower.run(stop))
+        await follower.caught_up.wait()
+        assert sorted(seen) == list(range(30))
+        await send(30)
+        while len(seen) < 60:
+            changed.clear()
+            await changed.wait()
+        stop.set()
+    assert [number for number in seen if number % 3 == 0] == list(range(0, 60, 3))
+    later = Follower(settings, topic, on_record=on_record, starts=follower.positions)
+    stop.clear()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(later.run(stop))
+        await later.caught_up.wait()
+        stop.set()
+    assert len(seen) == 60
