@@ -1,5 +1,6 @@
 """Whole batches go through the broker as any client's would, and only committed ones are read."""
 
+import asyncio
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,7 @@ SCHEMA: dict[str, Any] = {
     "fields": [{"name": "symbol", "type": "string"}, {"name": "line", "type": "long"}],
 }
 SCHEMA_ID = 11
+LIMIT_SECONDS = 30
 
 
 @pytest.fixture
@@ -65,11 +67,12 @@ async def send(
     return []
 
 
-async def read(settings: KafkaSettings, topic: str, start: int | None) -> list[FetchedBatch]:
+async def read(settings: KafkaSettings, topic: str, start: int | None, *, end: int) -> list[FetchedBatch]:
     found: list[FetchedBatch] = []
-    async with BatchReader(settings, {(topic, 0): start}) as reader:
-        while (await reader.positions())[(topic, 0)] < (await reader.ends())[(topic, 0)]:
-            fetched = await reader.fetch(limit=3, wait_seconds=1)
+    async with BatchReader(settings, {(topic, 0): start}) as reader, asyncio.timeout(LIMIT_SECONDS):
+        # The broker makes a transaction readable a little after it has answered the commit.
+        while (await reader.positions())[(topic, 0)] < end:
+            fetched = await reader.fetch(limit=3, wait_seconds=0.2)
             found += fetched.get((topic, 0), [])
     return found
 
@@ -89,22 +92,22 @@ async def test_committed_batches_are_read_whole_and_aborted_ones_never(
     assert first[:2] == [0, batches(0, 300)[0].count]
     await send(settings, topic, batches(300, 300), fail=True)
     await send(settings, topic, batches(600, 300), fail=False)
-    assert lines(await read(settings, topic, None)) == [*range(300), *range(600, 900)]
+    assert lines(await read(settings, topic, None, end=900)) == [*range(300), *range(600, 900)]
 
 
 async def test_reading_from_the_middle_of_a_batch_gives_the_rows_from_there(
     settings: KafkaSettings, topic: str
 ) -> None:
     await send(settings, topic, batches(0, 300), fail=False)
-    assert lines(await read(settings, topic, 117)) == list(range(117, 300))
+    assert lines(await read(settings, topic, 117, end=300)) == list(range(117, 300))
 
 
 async def test_any_client_reads_the_messages(settings: KafkaSettings, topic: str) -> None:
     await send(settings, topic, batches(0, 60), fail=False)
     seen = []
-    async with MessageReader(settings, {(topic, 0): None}) as reader:
-        while (await reader.positions())[(topic, 0)] < (await reader.ends())[(topic, 0)]:
-            for messages in (await reader.fetch(limit=50, wait_seconds=1)).values():
+    async with MessageReader(settings, {(topic, 0): None}) as reader, asyncio.timeout(LIMIT_SECONDS):
+        while len(seen) < 60:
+            for messages in (await reader.fetch(limit=50, wait_seconds=0.2)).values():
                 seen += [(message.offset, message.key, message.value) for message in messages]
     encoder = RecordEncoder(SCHEMA, SCHEMA_ID)
     rows = pa.RecordBatch.from_pylist([{"symbol": "A", "line": n} for n in range(60)])

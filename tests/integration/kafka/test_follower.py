@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from aiokafka import ConsumerRecord
 from k2common.kafka.follower import Follower
+from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.kafka.topics import TopicAdmin
 from k2common.schemas.datasets import Topic
@@ -21,6 +22,9 @@ async def test_all_records_of_all_partitions_then_the_new_ones(stack: LocalStack
         async with TransactionalProducer(settings, topic.name) as producer, producer.transaction() as work:
             for number in range(first, first + 30):
                 await work.send(topic.name, value=str(number).encode(), partition=number % 3)
+        for partition in range(topic.partitions):
+            # Returns when the transaction can be read; the commit is answered a little before that.
+            await all_records(settings, topic.name, partition)
 
     seen: list[int] = []
     changed = asyncio.Event()
