@@ -1,0 +1,1 @@
+"""How a vendor's file maps to a dataset: layouts as data, the cutter into chunks, the parser of a chunk."""

@@ -1,0 +1,180 @@
+"""From text to numbers, dates and times, a column at a time; cells that cannot be read are marked.
+
+A column is cast whole. Only one that fails is halved until the cells at fault stand alone.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2common.columnar.arrow import DECIMAL, Column
+from k2common.layouts.faults import (
+    DATE_INVALID,
+    NUMBER_INVALID,
+    NUMBER_OUT_OF_RANGE,
+    TIMESTAMP_AMBIGUOUS,
+    TIMESTAMP_IMPLAUSIBLE,
+    TIMESTAMP_INVALID,
+    VALUE_MISSING,
+    Faults,
+    Mask,
+)
+from k2common.layouts.model import Moment
+
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+INTEGER = r"^[+-]?[0-9]+$"
+ZONED = r"(?:[Zz]|[+-][0-9]{2}:?(?:[0-9]{2})?)$"
+PER_UNIT = {"epoch_ns": 1, "epoch_us": 1_000, "epoch_ms": 1_000_000}
+LARGEST = 2**63 - 1
+NAIVE_NS = pa.timestamp("ns")
+UTC_NS = pa.timestamp("ns", "UTC")
+ZERO = pa.scalar(Decimal(0), DECIMAL)
+
+
+def true_where(condition: Column) -> Mask:
+    """A condition as a mask; null is false."""
+    return np.asarray(pc.fill_null(condition, fill_value=False).to_numpy(zero_copy_only=False), bool)
+
+
+def text(cells: Column) -> Column:
+    """The cells, null where empty."""
+    return pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
+
+
+def require(values: Column, column: str, faults: Faults) -> None:
+    """Mark the rows that have no value."""
+    if values.null_count:
+        faults.mark(
+            true_where(values.is_null()), code=VALUE_MISSING, column=column, message=f"{column} is empty"
+        )
+
+
+def cast(cells: Column, kind: Any) -> tuple[Column, Mask]:
+    """The cells as `kind`, null where empty or at fault, and which are at fault."""
+    given = text(pc.utf8_trim_whitespace(cells)) if pa.types.is_string(cells.type) else cells
+    values = pa.concat_arrays(_halved(given, kind))
+    return values, true_where(pc.and_(given.is_valid(), values.is_null()))
+
+
+def _halved(cells: Column, kind: Any) -> list[Column]:
+    try:
+        return [cells.cast(kind)]
+    except pa.ArrowInvalid:
+        if len(cells) == 1:
+            return [pa.nulls(1, kind)]
+    half = len(cells) // 2
+    return [*_halved(cells[:half], kind), *_halved(cells[half:], kind)]
+
+
+def decimals(
+    cells: Column, column: str, faults: Faults, *, required: bool, zero_is_null: bool, negative: bool
+) -> Column:
+    """Exact decimals; what needs more digits than there are is refused, never rounded."""
+    values, bad = (cells, None) if pa.types.is_decimal(cells.type) else cast(cells, DECIMAL)
+    if bad is not None:
+        _mark_numbers(cells, bad, column, faults, NUMBER, "16 digits before the point and 12 after it")
+    if required:
+        require(values, column, faults)
+    if not negative and true_where(pc.less(values, ZERO)).any():
+        below = true_where(pc.less(values, ZERO))
+        faults.mark(below, code=NUMBER_OUT_OF_RANGE, column=column, message=f"{column} is below 0")
+    if zero_is_null:
+        values = pc.if_else(pc.equal(values, ZERO), pa.scalar(None, DECIMAL), values)
+    return values
+
+
+def integers(cells: Column, column: str, faults: Faults) -> Column:
+    """64-bit integers."""
+    if pa.types.is_integer(cells.type):
+        return cells
+    values, bad = cast(cells, pa.int64())
+    _mark_numbers(cells, bad, column, faults, INTEGER, "64 bits")
+    return values
+
+
+def _mark_numbers(cells: Column, bad: Mask, column: str, faults: Faults, form: str, size: str) -> None:
+    if not bad.any():
+        return
+    number = true_where(pc.match_substring_regex(pc.utf8_trim_whitespace(cells), form))
+    message = f"{column} does not fit in {size}"
+    faults.mark(bad & number, code=NUMBER_OUT_OF_RANGE, column=column, message=message)
+    faults.mark(bad, code=NUMBER_INVALID, column=column, message=f"{column} is not a number")
+
+
+def dates(cells: Column, column: str, form: str, faults: Faults) -> Column:
+    """Dates by a strptime format; few distinct ones are expected."""
+    coded = pc.dictionary_encode(text(pc.utf8_trim_whitespace(cells)))
+    days = pc.strptime(coded.dictionary, form, "s", error_is_null=True).cast(pa.date32())
+    values = days.take(coded.indices)
+    bad = true_where(pc.and_(coded.is_valid(), values.is_null()))
+    faults.mark(bad, code=DATE_INVALID, column=column, message=f"{column} is no date of the form {form}")
+    return values
+
+
+def times(columns: list[Column], way: Moment, zone: str, faults: Faults) -> Column:
+    """Nanoseconds since 1970 in UTC; null where the cell is empty or at fault."""
+    column = way.columns[-1]
+    if way.format in PER_UNIT:
+        return _epochs(columns[0], column, PER_UNIT[way.format], faults)
+    if way.format == "date_time":
+        days = dates(columns[0], way.columns[0], way.date_format, faults)
+        iso = pc.binary_join_element_wise(pc.cast(days, pa.string()), columns[1], "T")
+        return _local(iso, column, zone, faults)
+    cells = pc.utf8_trim_whitespace(columns[0])
+    zoned = pc.match_substring_regex(cells, ZONED)
+    nothing = pa.scalar(None, pa.string())
+    aware, bad = cast(pc.if_else(zoned, cells, nothing), UTC_NS)
+    _mark_times(bad, column, faults)
+    if pc.all(zoned).as_py():
+        return aware.cast(pa.int64())
+    naive = _local(pc.if_else(zoned, nothing, cells), column, zone, faults)
+    return pc.coalesce(aware.cast(pa.int64()), naive)
+
+
+def plausible(values: Column, column: str, faults: Faults, *, first: date, end: date) -> None:
+    """Mark times outside [first, end)."""
+    low, high = (int(np.datetime64(day, "ns").astype(np.int64)) for day in (first, end))
+    bounds = pc.min_max(values)
+    if not bounds["min"].is_valid or (bounds["min"].as_py() >= low and bounds["max"].as_py() < high):
+        return
+    outside = true_where(pc.or_(pc.less(values, low), pc.greater_equal(values, high)))
+    message = f"{column} is not between {first} and {end}"
+    faults.mark(outside, code=TIMESTAMP_IMPLAUSIBLE, column=column, message=message)
+
+
+def _epochs(cells: Column, column: str, unit: int, faults: Faults) -> Column:
+    values = integers(cells, column, faults)
+    if unit == 1:
+        return values
+    far = true_where(pc.greater(pc.abs(pc.fill_null(values, 0)), LARGEST // unit))
+    message = f"{column} is beyond what nanoseconds can hold"
+    faults.mark(far, code=TIMESTAMP_IMPLAUSIBLE, column=column, message=message)
+    if far.any():
+        values = pc.if_else(pa.array(far), pa.scalar(None, pa.int64()), values)
+    return pc.multiply(values, unit)
+
+
+def _local(iso: Column, column: str, zone: str, faults: Faults) -> Column:
+    naive, bad = cast(iso, NAIVE_NS)
+    _mark_times(bad, column, faults)
+    if zone == "UTC":
+        return naive.cast(pa.int64())
+    # At the end of summer time an hour comes twice, at its begin one never comes: then these differ.
+    early, late = (
+        pc.assume_timezone(naive, zone, ambiguous=side, nonexistent=side).cast(pa.int64())
+        for side in ("earliest", "latest")
+    )
+    doubtful = true_where(pc.not_equal(early, late))
+    message = f"{column} is a time that {zone} has twice or never"
+    faults.mark(doubtful, code=TIMESTAMP_AMBIGUOUS, column=column, message=message)
+    return early
+
+
+def _mark_times(bad: Mask, column: str, faults: Faults) -> None:
+    faults.mark(bad, code=TIMESTAMP_INVALID, column=column, message=f"{column} is no time")

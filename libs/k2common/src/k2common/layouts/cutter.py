@@ -1,0 +1,132 @@
+"""Cuts a file into chunks of whole records: the same bytes give the same chunks, from any chunk on."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from k2common.errors import RecordError
+from k2common.layouts.model import Layout
+from k2common.layouts.records import BOM, record_ends
+
+CHUNK_BYTES = 512 * 1024
+RECORD_BYTES = 2 * 1024 * 1024
+"""A record may be longer than a chunk, but no longer than this."""
+
+HEADER_MISMATCH = "HEADER_MISMATCH"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutPosition:
+    """Where the next chunk begins."""
+
+    chunk: int = 0
+    byte: int = 0
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One chunk, and where the next one begins."""
+
+    start: CutPosition
+    payload: bytes
+    after: CutPosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The header record as it stands in the file, its names, and where the rows begin."""
+
+    text: str
+    names: Sequence[str]
+    after: CutPosition
+
+
+def cut(
+    file: BinaryIO, start: CutPosition, *, delimiter: str, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[Cut]:
+    """The chunks from `start` to the file's end, each of whole records and at least one.
+
+    A chunk is larger than `chunk_bytes` only where a single record is. Raises RecordError for a record longer
+    than RECORD_BYTES.
+    """
+    position = start
+    while True:
+        # Each chunk depends on its start alone, so that a restart cuts the same.
+        file.seek(position.byte)
+        data = file.read(chunk_bytes)
+        size = _whole_records(data, delimiter)
+        while not size and (more := file.read(chunk_bytes)):
+            if len(data) > RECORD_BYTES:
+                raise RecordError(f"the record at line {position.line} is longer than {RECORD_BYTES} bytes")
+            data += more
+            size = _first_record(data, delimiter)
+        payload = data[:size] if size else data
+        if not payload:
+            return
+        after = CutPosition(
+            chunk=position.chunk + 1,
+            byte=position.byte + len(payload),
+            line=position.line + payload.count(b"\n"),
+        )
+        yield Cut(start=position, payload=payload, after=after)
+        position = after
+
+
+def read_header(file: BinaryIO, layout: Layout) -> Header | None:
+    """The header of the file, or None where the layout has none or the file no record.
+
+    Raises RecordError when a column that the layout needs is missing, when one stands twice, or when the
+    layout knows no use for one.
+    """
+    if not layout.header:
+        return None
+    file.seek(0)
+    data = file.read(RECORD_BYTES)
+    at = len(BOM) if data.startswith(BOM) else 0
+    line = 1
+    while at < len(data) and data[at] in b"\r\n":
+        line += data[at] == ord("\n")
+        at += 1
+    ends = record_ends(data[at:], layout.delimiter)
+    end = at + int(ends[0]) + 1 if len(ends) else len(data)
+    if at == end:
+        return None
+    try:
+        text = data[at:end].decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"the header is not UTF-8: {error}") from error
+    names = header_names(text, layout)
+    check_header(names, layout)
+    after = CutPosition(byte=end, line=line + data[at:end].count(b"\n"))
+    return Header(text=text, names=names, after=after)
+
+
+def header_names(text: str, layout: Layout) -> Sequence[str]:
+    """The names in a header record; one trailing empty field is no column."""
+    names = [name.strip() for name in next(csv.reader([text], delimiter=layout.delimiter), [])]
+    return names[:-1] if names and not names[-1] else names
+
+
+def check_header(names: Sequence[str], layout: Layout) -> None:
+    """Raise RecordError unless the layout can read a file with these columns."""
+    faults = [f"column {name!r} stands twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    faults += [f"column {name!r} is missing" for name in layout.needed_columns() if name not in names]
+    if layout.attributes != "others":
+        known = layout.known_columns()
+        faults += [f"column {name!r} is not known" for name in names if name not in known]
+    if faults:
+        raise RecordError(f"the header does not fit layout {layout.name}: {'; '.join(faults)}")
+
+
+def _whole_records(data: bytes, delimiter: str) -> int:
+    ends = record_ends(data, delimiter)
+    return int(ends[-1]) + 1 if len(ends) else 0
+
+
+def _first_record(data: bytes, delimiter: str) -> int:
+    ends = record_ends(data, delimiter)
+    return int(ends[0]) + 1 if len(ends) else 0

@@ -1,0 +1,249 @@
+"""The columns of a dataset from the columns of a file, by the layout's rules."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2common.columnar.arrow import Column
+from k2common.layouts import cells as read
+from k2common.layouts.faults import INSTRUMENT_UNKNOWN, VALUE_UNKNOWN, Mask
+from k2common.layouts.instruments import InstrumentIndex
+from k2common.layouts.model import (
+    AssetClass,
+    Choice,
+    Day,
+    Instrument,
+    Integer,
+    Layout,
+    Number,
+    Text,
+    Time,
+    Words,
+)
+from k2common.layouts.reading import Cells
+from k2common.layouts.upload import UploadSpec
+
+FLAG_NO_EVENT_TIME = 1
+FLAG_RECEIVED_BEFORE_EVENT = 2
+FLAG_CROSSED = 4
+FLAG_LOCKED = 8
+FLAG_ONE_SIDED = 16
+FLAG_OFF_MARKET = 32
+
+MAP = pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False))
+LIST = pa.list_(pa.field("item", pa.string(), nullable=False))
+MICROS = pa.timestamp("us", "UTC")
+ASSET_CLASSES = frozenset(get_args(AssetClass))
+GIVEN = ("symbol", "venue", "asset_class", "currency")
+"""Columns that an upload's parameters or the layout may give for all rows."""
+
+
+def constant(value: Any, kind: Any, rows: int) -> Column:
+    """The same value in every row, kept once."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value], kind))
+
+
+class Mapper:
+    """Maps the cells of one chunk; faults go into the cells' own."""
+
+    def __init__(
+        self, *, cells: Cells, layout: Layout, spec: UploadSpec, instruments: InstrumentIndex | None
+    ) -> None:
+        self._cells = cells
+        self._faults = cells.faults
+        self._layout = layout
+        self._spec = spec
+        self._instruments = instruments
+        self._zone = spec.timezone or layout.timezone
+
+    def columns(self) -> dict[str, Column]:
+        """Every column of the dataset but `line`; one that the layout has no rule for is left out."""
+        rows = self._cells.rows
+        result = {
+            "upload_id": constant(self._spec.upload_id, pa.string(), rows),
+            "source": constant(self._spec.source, pa.string(), rows),
+            "ts_ingest": constant(self._spec.received_at, MICROS, rows),
+            "attributes": self._attributes(),
+        }
+        flags = np.zeros(rows, np.int32)
+        if self._layout.dataset != "instruments":
+            result |= self._times(flags)
+            result["conditions"] = constant([], LIST, rows)
+        if self._layout.dataset == "trades":
+            result["side"] = constant("unknown", pa.string(), rows)
+        for target in (*self._layout.fields, *GIVEN):
+            if target not in result or target in self._layout.fields:
+                column = self._target(target, result)
+                if column is not None:
+                    result[target] = column
+        if self._layout.dataset != "instruments":
+            self._flag(result, flags)
+            result["flags"] = pa.array(flags) if flags.any() else constant(0, pa.int32(), rows)
+        return result
+
+    def _target(self, target: str, done: dict[str, Column]) -> Column | None:
+        rule = self._layout.fields.get(target)
+        if isinstance(rule, Time) or (rule is None and target not in GIVEN):
+            return None
+        if target in GIVEN:
+            return self._given(target, rule, done)
+        if isinstance(rule, Instrument) or rule is None or rule.column not in self._cells.columns:
+            return None
+        cells = self._cells.columns[rule.column]
+        if isinstance(rule, Number):
+            return read.decimals(
+                cells,
+                rule.column,
+                self._faults,
+                required=rule.required,
+                zero_is_null=rule.zero_is_null,
+                negative=rule.negative,
+            )
+        if isinstance(rule, Choice):
+            return self._choice(cells, rule)
+        if isinstance(rule, Words):
+            return _words(cells, rule.separator)
+        values = self._simple(cells, rule)
+        if rule.required:
+            read.require(values, rule.column, self._faults)
+        return values
+
+    def _simple(self, cells: Column, rule: Text | Integer | Day) -> Column:
+        if isinstance(rule, Integer):
+            return read.integers(cells, rule.column, self._faults)
+        if isinstance(rule, Day):
+            return read.dates(cells, rule.column, rule.format, self._faults)
+        return read.text(cells)
+
+    def _given(self, target: str, rule: Any, done: dict[str, Column]) -> Column:
+        rows = self._cells.rows
+        default = getattr(self._spec, target) or getattr(self._layout, target, None)
+        if isinstance(rule, Text) and rule.column in self._cells.columns:
+            coded = pc.dictionary_encode(read.text(self._cells.columns[rule.column]))
+            if default is not None and coded.null_count:
+                coded = pc.dictionary_encode(pc.fill_null(coded.dictionary_decode(), default))
+        elif isinstance(rule, Instrument) and default is None:
+            return self._by_instrument(done)
+        else:
+            coded = constant(default, pa.string(), rows)
+        if target == "asset_class":
+            coded = pc.dictionary_encode(pc.fill_null(coded.dictionary_decode(), "other"))
+            known = pa.array([value in ASSET_CLASSES for value in coded.dictionary.to_pylist()], pa.bool_())
+            self._unknown(~read.true_where(known.take(coded.indices)), target)
+        elif target != "currency":
+            read.require(coded.dictionary.take(coded.indices), target, self._faults)
+        return coded
+
+    def _by_instrument(self, done: dict[str, Column]) -> Column:
+        venue, instrument_id = self._spec.venue or self._layout.venue, self._spec.stem
+        if self._instruments is None or not venue or not instrument_id:
+            symbols = constant(None, pa.string(), self._cells.rows)
+        else:
+            symbols = self._instruments.symbols(venue, instrument_id, done["trading_date"])
+        unknown = read.true_where(symbols.dictionary.take(symbols.indices).is_null())
+        message = f"no instrument {instrument_id!r} of {venue} is known on that date"
+        self._faults.mark(unknown, code=INSTRUMENT_UNKNOWN, column="symbol", message=message)
+        return symbols
+
+    def _times(self, flags: npt.NDArray[np.int32]) -> dict[str, Column]:
+        received, event = self._time("ts_recv"), self._time("ts_event")
+        if event is None and received is None:
+            event = pa.nulls(self._cells.rows, pa.int64())
+        elif event is None:
+            event = received
+            flags |= FLAG_NO_EVENT_TIME
+        elif received is not None:
+            flags[read.true_where(event.is_null())] |= FLAG_NO_EVENT_TIME
+            flags[read.true_where(pc.less(received, event))] |= FLAG_RECEIVED_BEFORE_EVENT
+            event = pc.coalesce(event, received)
+        read.require(event, "ts_event", self._faults)
+        micros = _floor_micros(event)
+        local = pc.local_timestamp(micros.cast(pa.timestamp("us", self._layout.timezone)))
+        days = local.cast(pa.date32())
+        result = {"ts_event": micros, "ts_event_ns": event, "trading_date": pc.dictionary_encode(days)}
+        return result if received is None else {**result, "ts_recv_ns": received}
+
+    def _time(self, target: str) -> Column | None:
+        rule = self._layout.fields.get(target)
+        if not isinstance(rule, Time):
+            return None
+        for way in rule.ways:
+            if all(column in self._cells.columns for column in way.columns):
+                columns = [self._cells.columns[column] for column in way.columns]
+                values = read.times(columns, way, self._zone, self._faults)
+                bounds = {"first": self._layout.plausible_from, "end": self._layout.plausible_to}
+                read.plausible(values, way.columns[-1], self._faults, **bounds)
+                return values
+        return None
+
+    def _choice(self, cells: Column, rule: Choice) -> Column:
+        coded = pc.dictionary_encode(pc.utf8_lower(pc.utf8_trim_whitespace(cells)))
+        words = [rule.values.get(word) if word else rule.default for word in coded.dictionary.to_pylist()]
+        values = pa.array(words, pa.string())
+        self._unknown(read.true_where(values.take(coded.indices).is_null()), rule.column)
+        return pa.DictionaryArray.from_arrays(coded.indices, values)
+
+    def _unknown(self, rows: Mask, column: str) -> None:
+        message = f"{column} is none of the values that are known"
+        self._faults.mark(rows, code=VALUE_UNKNOWN, column=column, message=message)
+
+    def _attributes(self) -> Column:
+        rows = self._cells.rows
+        wanted = self._layout.attributes
+        if wanted == "others":
+            known = set(self._layout.known_columns())
+            wanted = tuple(name for name in self._cells.columns if name not in known)
+        names = [name for name in wanted if name in self._cells.columns]
+        columns = [self._cells.columns[name] for name in names]
+        filled = [read.true_where(pc.not_equal(column, "")) for column in columns]
+        if not any(mask.any() for mask in filled):
+            return constant([], MAP, rows)
+        at_row, at_column = np.nonzero(np.stack(filled, axis=1))
+        offsets = np.concatenate([[0], np.cumsum(np.sum(filled, axis=0))]).astype(np.int32)
+        keys = pa.array(names, pa.string()).take(pa.array(at_column))
+        values = pa.concat_arrays(columns).take(pa.array(at_column * rows + at_row))
+        return pa.MapArray.from_arrays(pa.array(offsets), keys, values, type=MAP)
+
+    def _flag(self, columns: dict[str, Column], flags: npt.NDArray[np.int32]) -> None:
+        if self._layout.dataset == "quotes":
+            bid, ask = columns.get("bid_price"), columns.get("ask_price")
+            if bid is not None and ask is not None:
+                flags[read.true_where(pc.greater(bid, ask))] |= FLAG_CROSSED
+                flags[read.true_where(pc.equal(bid, ask))] |= FLAG_LOCKED
+                flags[read.true_where(pc.or_(bid.is_null(), ask.is_null()))] |= FLAG_ONE_SIDED
+        off_market = self._layout.off_market
+        conditions = columns["conditions"]
+        marked = [
+            not off_market.conditions or set(off_market.conditions).isdisjoint(words or ())
+            for words in conditions.dictionary.to_pylist()
+        ]
+        flags[~np.array(marked, bool)[conditions.indices.to_numpy()]] |= FLAG_OFF_MARKET
+        for name, values in off_market.columns.items():
+            if name in self._cells.columns:
+                hit = pc.is_in(self._cells.columns[name], value_set=pa.array(values, pa.string()))
+                flags[read.true_where(hit)] |= FLAG_OFF_MARKET
+
+
+def _words(cells: Column, separator: str | None) -> Column:
+    coded = pc.dictionary_encode(cells)
+    lists = [_split(cell, separator) for cell in coded.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(coded.indices, pa.array(lists, LIST))
+
+
+def _split(cell: str, separator: str | None) -> list[str]:
+    words = [cell] if separator is None else cell.split(separator)
+    return [word for word in words if word]
+
+
+def _floor_micros(nanoseconds: Column) -> Column:
+    # Division rounds towards 0, a time before 1970 has to go down.
+    values = np.asarray(pc.fill_null(nanoseconds, 0).to_numpy(zero_copy_only=False), np.int64)
+    micros = pa.array(values // 1000)
+    if nanoseconds.null_count:
+        micros = pc.if_else(nanoseconds.is_valid(), micros, pa.scalar(None, pa.int64()))
+    return micros.cast(MICROS)

@@ -1,0 +1,127 @@
+"""One chunk of CSV to rows of its dataset and rejects, in columns; the same answer on every try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from k2common.columnar.arrow import DECIMAL, Column, arrow_schema
+from k2common.layouts.cutter import header_names
+from k2common.layouts.instruments import InstrumentIndex
+from k2common.layouts.mapping import Mapper, constant
+from k2common.layouts.model import Integer, Layout, Number, Time
+from k2common.layouts.reading import Cells, read_cells
+from k2common.layouts.upload import UploadSpec
+from k2common.schemas.datasets import DATASETS, REJECTS, avro_schema
+
+RAW_BYTES = 4096
+"""A reject's raw text is cut after so many bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """What became of the records of a chunk; `rows_read` is the sum of the other counts.
+
+    `rows` and `rejects` have the columns of their datasets; columns of few values are dictionary arrays.
+    `errors` counts rejects by column and code.
+    """
+
+    rows: pa.RecordBatch
+    rejects: pa.RecordBatch
+    rows_read: int
+    rows_accepted: int
+    rows_rejected: int
+    rows_filtered: int
+    errors: Mapping[tuple[str | None, str], int]
+
+
+def parse(
+    payload: bytes,
+    *,
+    layout: Layout,
+    header: str | None,
+    first_byte: int,
+    first_line: int,
+    spec: UploadSpec,
+    instruments: InstrumentIndex | None,
+) -> Parsed:
+    """Parse a chunk whose first byte and physical line are given; `header` is the file's header record."""
+    names = layout.columns if header is None else header_names(header, layout)
+    cells = read_cells(
+        payload,
+        names=names,
+        delimiter=layout.delimiter,
+        types=_typed(layout),
+        ignored=layout.ignore_lines,
+        at_start=first_byte == 0,
+    )
+    mapper = Mapper(cells=cells, layout=layout, spec=spec, instruments=instruments)
+    columns = mapper.columns()
+    columns["line"] = pa.array(cells.records.lines + first_line)
+    rows = _batch(columns, avro_schema(DATASETS[layout.dataset].topic.schema), cells.rows)
+    bad = cells.faults.rows
+    rejected = int(bad.sum())
+    if rejected:
+        rows = rows.filter(pa.array(~bad))
+    return Parsed(
+        rows=rows,
+        rejects=_rejects(cells, spec, first_byte=first_byte, first_line=first_line),
+        rows_read=cells.rows,
+        rows_accepted=cells.rows - rejected,
+        rows_rejected=rejected,
+        rows_filtered=0,
+        errors=cells.faults.counts(),
+    )
+
+
+def _typed(layout: Layout) -> Mapping[str, Any]:
+    """Types that a column may be read as at once, since nothing but one rule looks at it."""
+    kinds: dict[str, Any] = {}
+    for rule in layout.fields.values():
+        if isinstance(rule, Number):
+            kinds[rule.column] = DECIMAL
+        elif isinstance(rule, Integer):
+            kinds[rule.column] = pa.int64()
+        elif isinstance(rule, Time):
+            kinds |= {way.columns[0]: pa.int64() for way in rule.ways if way.format.startswith("epoch")}
+    return kinds
+
+
+def _batch(columns: Mapping[str, Column], avro: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+    fields = []
+    arrays = []
+    for field in arrow_schema(avro):
+        column = columns.get(field.name)
+        array = constant(None, field.type, rows) if column is None else column
+        arrays.append(array)
+        fields.append(pa.field(field.name, array.type, nullable=field.nullable))
+    # A row at fault may hold a null where its dataset has none until it is filtered out.
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([f.with_nullable(True) for f in fields]))
+
+
+def _rejects(cells: Cells, spec: UploadSpec, *, first_byte: int, first_line: int) -> pa.RecordBatch:
+    bad = np.flatnonzero(cells.faults.rows)
+    starts, ends = cells.records.starts[bad], cells.records.ends[bad]
+    columns: dict[str, Column] = {
+        "upload_id": constant(spec.upload_id, pa.string(), len(bad)),
+        "dataset": constant(spec.dataset, pa.string(), len(bad)),
+        "source": constant(spec.source, pa.string(), len(bad)),
+        "filename": constant(spec.filename, pa.string(), len(bad)),
+        "ts_ingest": constant(spec.received_at, pa.timestamp("us", "UTC"), len(bad)),
+        "line": pa.array(cells.records.lines[bad] + first_line),
+        "byte_offset": pa.array(starts + first_byte),
+        "raw": pa.array(_raw(cells.data, starts.tolist(), ends.tolist()), pa.string()),
+        **cells.faults.columns(),
+    }
+    return _batch(columns, avro_schema(REJECTS.topic.schema), len(bad))
+
+
+def _raw(data: bytes, starts: Sequence[int], ends: Sequence[int]) -> list[str]:
+    return [
+        data[start : min(end, start + RAW_BYTES)].decode("utf-8", "backslashreplace")
+        for start, end in zip(starts, ends, strict=True)
+    ]
