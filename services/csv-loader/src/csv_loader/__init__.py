@@ -1,1 +1,1 @@
-"""Turns chunks of CSV into one Avro record per row."""
+"""Parses chunks of CSV files into records: each row once, in file order per key, or a reject."""
