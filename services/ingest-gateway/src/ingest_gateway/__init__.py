@@ -1,1 +1,1 @@
-"""Takes CSV uploads over HTTP and publishes them as chunks."""
+"""Takes CSV files over HTTP, publishes them as chunks, and says what became of every row."""

@@ -32,8 +32,10 @@ def both(first: BooleanExpression, second: BooleanExpression) -> BooleanExpressi
     return expression
 
 
-def events(*, start_ns: int | None, end_ns: int | None, symbols: Sequence[str]) -> BooleanExpression:
-    """Events of [start_ns, end_ns), both optional, of these symbols; of all for no symbols."""
+def events(
+    *, start_ns: int | None, end_ns: int | None, symbols: Sequence[str], upload_id: str | None
+) -> BooleanExpression:
+    """Events of [start_ns, end_ns), both optional, of these symbols, of this upload; all for none."""
     conditions: BooleanExpression = CLASSES.AlwaysTrue()
     if start_ns is not None:
         since = CLASSES.GreaterThanOrEqual("ts_event", _stamp(start_ns // 1000))
@@ -42,6 +44,8 @@ def events(*, start_ns: int | None, end_ns: int | None, symbols: Sequence[str]) 
         conditions = both(conditions, at_most("ts_event", _stamp((end_ns - 1) // 1000)))
     if symbols:
         conditions = both(conditions, CLASSES.In("symbol", set(symbols)))
+    if upload_id is not None:
+        conditions = both(conditions, equal("upload_id", upload_id))
     return conditions
 
 

@@ -121,14 +121,15 @@ class VersionReader:
         start_ns: int | None = None,
         end_ns: int | None = None,
         symbols: Sequence[str] = (),
+        upload_id: str | None = None,
     ) -> Plan:
         """The files of today's head with the version's rows in [start_ns, end_ns) of these symbols.
 
-        Files without such rows may be among them: a reader filters time and symbol itself. Only tables with
-        `ts_event` take a time, only those with `symbol` take symbols.
+        Files without such rows may be among them: a reader filters time, symbol and upload itself. Only
+        tables with `ts_event` take a time, only those with `symbol` take symbols.
         """
         loaded = self._loaded(version)
-        row_filter = events(start_ns=start_ns, end_ns=end_ns, symbols=symbols)
+        row_filter = events(start_ns=start_ns, end_ns=end_ns, symbols=symbols, upload_id=upload_id)
         try:
             return plan(loaded, version, row_filter=row_filter, footers=self._footers)
         except AWAY as error:

@@ -1,0 +1,100 @@
+"""How far an upload is, from the statuses of its chunks; gateway and sink judge by the same rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["committed", "failed", "cancelled"]
+Position = tuple[int, int]
+"""Epoch and offset."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """The sum of an upload's statuses, each taken once however often it comes.
+
+    `ends` is, per topic and partition, the position after the last of the upload's records.
+    """
+
+    upload_id: str
+    dataset: str
+    on_error: str = "skip_row"
+    max_reject_ratio: float | None = None
+    replaces: str | None = None
+    rows_read: int = 0
+    rows_accepted: int = 0
+    rows_rejected: int = 0
+    rows_filtered: int = 0
+    errors: Counter[tuple[str | None, str]] = field(default_factory=Counter)
+    ends: dict[tuple[str, int], Position] = field(default_factory=dict)
+    failure: str | None = None
+    cancelled: bool = False
+    chunks: int | None = None
+    seen: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, status: Mapping[str, Any]) -> Progress:
+        """An upload of which this is the first status."""
+        progress = cls(
+            upload_id=status["upload_id"],
+            dataset=status["dataset"],
+            on_error=status["on_error"],
+            max_reject_ratio=status["max_reject_ratio"],
+            replaces=status["replaces"],
+        )
+        progress.add(status)
+        return progress
+
+    def add(self, status: Mapping[str, Any]) -> None:
+        """Take one status; one that was taken before changes nothing."""
+        if status["terminal"]:
+            self.chunks, self.cancelled = status["index"], status["cancelled"]
+            return
+        if status["index"] in self.seen:
+            return
+        self.seen.add(status["index"])
+        self.rows_read += status["rows_read"]
+        self.rows_accepted += status["rows_accepted"]
+        self.rows_rejected += status["rows_rejected"]
+        self.rows_filtered += status["rows_filtered"]
+        self.failure = self.failure or status["failure"]
+        for error in status["errors"]:
+            self.errors[(error["column"], error["code"])] += error["count"]
+        for output in status["outputs"]:
+            place = (output["topic"], output["partition"])
+            end = (status["kafka_epoch"], output["base_offset"] + output["count"])
+            self.ends[place] = max(end, self.ends.get(place, end))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the status of every chunk is known."""
+        return self.chunks is not None and len(self.seen) == self.chunks
+
+    @property
+    def outcome(self) -> Outcome:
+        """What becomes of the upload once it is complete and its rows are in the tables."""
+        if self.failure is not None:
+            return "failed"
+        if self.cancelled:
+            return "cancelled"
+        if self.rows_rejected and self.on_error == "abort":
+            return "failed"
+        ratio = self.max_reject_ratio
+        if ratio is not None and self.rows_rejected > ratio * self.rows_read:
+            return "failed"
+        return "committed"
+
+    def covered(self, topic: str, *, epoch: int, offsets: Mapping[int, int]) -> bool:
+        """Whether a table at these offsets has all that the upload put into `topic`."""
+        return all(
+            end <= (epoch, offsets.get(partition, 0))
+            for (name, partition), end in self.ends.items()
+            if name == topic
+        )
+
+    def has_rows_in(self, topic: str) -> bool:
+        """Whether the upload put anything into `topic`."""
+        return any(name == topic for name, _ in self.ends)

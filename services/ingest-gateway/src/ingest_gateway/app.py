@@ -1,0 +1,131 @@
+"""Wires the gateway together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
+
+from k2common.http.app import create_app
+from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.reader import VersionReader
+from k2common.kafka.follower import Follower
+from k2common.registry.client import SchemaRegistry
+from k2common.registry.codec import MessageCodec
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.retry import until_stopped
+from k2common.runtime.service import Runtime, Service
+from k2common.schemas.datasets import CHUNKS, CLAIMS, UPLOADS
+
+from ingest_gateway.claims import OPEN_STATES, Claim, Journal
+from ingest_gateway.finals import Finals
+from ingest_gateway.metrics import GatewayMetrics
+from ingest_gateway.publisher import Publisher
+from ingest_gateway.reception import Reception
+from ingest_gateway.rejects import Rejects
+from ingest_gateway.routes import Routes
+from ingest_gateway.settings import IngestGatewaySettings
+from ingest_gateway.spool import Spool
+from ingest_gateway.tracker import Tracker, follow
+
+FOLLOWING = "topics"
+
+
+@asynccontextmanager
+async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncIterator[Service]:
+    """The endpoints, and loops that publish, follow and finish."""
+    gateway, replica = settings.gateway, settings.service.replica
+    registry = SchemaRegistry(settings.registry)
+    metrics = GatewayMetrics(runtime.metrics)
+    blocking = Blocking(workers=4)
+    journal = Journal(settings.kafka, await MessageCodec.open(registry, CLAIMS))
+    try:
+        catalog = await blocking.run(open_catalog, settings.iceberg)
+        reader = VersionReader(catalog)
+        spool = Spool(gateway.spool, limit_bytes=gateway.max_upload_bytes, blocking=blocking)
+        publisher = Publisher(
+            journal=journal,
+            spool=spool,
+            chunks=await MessageCodec.open(registry, CHUNKS),
+            blocking=blocking,
+            clock=runtime.clock,
+            metrics=metrics,
+            replica=replica,
+            concurrent_uploads=gateway.concurrent_uploads,
+            chunks_per_transaction=gateway.chunks_per_transaction,
+        )
+
+        def resume(claim: Claim) -> None:
+            if claim.replica == replica and claim.state in OPEN_STATES:
+                publisher.enqueue(claim)
+
+        tracker = Tracker()
+        followers = await follow(tracker, settings=settings.kafka, registry=registry, on_claim=resume)
+        finals = Finals(
+            tracker=tracker,
+            journal=journal,
+            codec=await MessageCodec.open(registry, UPLOADS.topic),
+            clock=runtime.clock,
+            metrics=metrics,
+            replica=replica,
+        )
+        reception = Reception(
+            journal=journal,
+            spool=spool,
+            publisher=publisher,
+            reader=reader,
+            blocking=blocking,
+            clock=runtime.clock,
+            metrics=metrics,
+            replica=replica,
+            bulk_bytes=gateway.bulk_bytes,
+        )
+        routes = Routes(
+            reception=reception,
+            tracker=tracker,
+            rejects=Rejects(catalog, reader, blocking=blocking),
+            clock=runtime.clock,
+            page_key=gateway.page_key.get_secret_value().encode(),
+        )
+        app = create_app(
+            routes.routes(), readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock
+        )
+
+        async def finish() -> None:
+            await _caught_up(followers, runtime)
+            if not runtime.stop.is_set():
+                spool.sweep(tracker.open)
+                runtime.readiness.ready(FOLLOWING)
+            await finals.run(runtime.stop)
+
+        runtime.readiness.waiting(FOLLOWING, "the topics are being read")
+        works: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("publish", lambda: publisher.run(runtime.stop)),
+            ("finish", finish),
+            *(("follow", _followed(follower, runtime)) for follower in followers),
+        ]
+        yield Service(app=app, loops=[_lasting(name, work, runtime) for name, work in works])
+    finally:
+        await journal.close()
+        blocking.close()
+
+
+def _followed(follower: Follower, runtime: Runtime) -> Callable[[], Awaitable[None]]:
+    return lambda: follower.run(runtime.stop)
+
+
+def _lasting(
+    name: str, work: Callable[[], Awaitable[None]], runtime: Runtime
+) -> Callable[[], Awaitable[None]]:
+    random = Random()  # noqa: S311 - scatters retries
+    return lambda: until_stopped(work, stop=runtime.stop, name=name, random=random)
+
+
+async def _caught_up(followers: list[Follower], runtime: Runtime) -> None:
+    stopping = asyncio.create_task(runtime.stop.wait())
+    for follower in followers:
+        waiting = asyncio.create_task(follower.caught_up.wait())
+        await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+    stopping.cancel()

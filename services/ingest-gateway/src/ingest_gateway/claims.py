@@ -1,0 +1,181 @@
+"""The claim is the journal of an upload: what it is, and how far it is published.
+
+Claims lie in ingest.claims, compacted, by key. The transactional id of a partition belongs to whoever fenced
+it last, so a claim that was read after the fence is the truth until a write fails. See
+docs/adr/0003-claims-as-journal.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any, Self
+
+from k2common.columnar.partition import partition_of
+from k2common.errors import TransientError
+from k2common.kafka.positions import all_records
+from k2common.kafka.producer import TransactionalProducer
+from k2common.layouts.cutter import CutPosition
+from k2common.layouts.upload import UploadSpec
+from k2common.registry.codec import MessageCodec
+from k2common.schemas.datasets import CLAIM_PARTITIONS, CLAIMS
+from k2common.settings.kafka import KafkaSettings
+
+OPEN_STATES = ("claimed", "publishing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The Avro record Claim, field by field."""
+
+    upload: UploadSpec
+    identity: str
+    idempotency_key: str | None
+    state: str
+    replica: str
+    next_chunk: int
+    next_byte: int
+    next_line: int
+    header: str | None
+    chunk_partition: int | None
+    updated_at: datetime
+    outcome: str | None = None
+    released: bool = False
+
+    @property
+    def key(self) -> str:
+        """What may be claimed once: the client's key where one was given, else the content."""
+        return claim_key(self.identity, self.idempotency_key)
+
+    @property
+    def position(self) -> CutPosition:
+        """Where the next chunk begins."""
+        return CutPosition(chunk=self.next_chunk, byte=self.next_byte, line=self.next_line)
+
+    def at(self, position: CutPosition) -> Self:
+        """The claim once all before `position` is published."""
+        return replace(self, next_chunk=position.chunk, next_byte=position.byte, next_line=position.line)
+
+    def to_avro(self) -> dict[str, Any]:
+        """The fields as the Avro record has them."""
+        record = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**record, "upload": self.upload.to_avro()}
+
+    @classmethod
+    def from_avro(cls, record: Mapping[str, Any]) -> Self:
+        """The claim that `to_avro` gave."""
+        return cls(**{**record, "upload": UploadSpec.from_avro(record["upload"])})
+
+
+def claim_key(identity: str, idempotency_key: str | None) -> str:
+    """The key of the claim in its topic."""
+    return f"content:{identity}" if idempotency_key is None else f"key:{idempotency_key}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message that becomes visible together with the claim."""
+
+    topic: str
+    key: str
+    value: bytes
+    partition: int | None = None
+
+
+Decide = Callable[[Claim | None], Claim | None]
+"""From the present claim to the next one, or None to leave it."""
+
+
+class _Partition:
+    """One partition of the claims and the transactional id that guards it."""
+
+    def __init__(self, number: int, *, settings: KafkaSettings, codec: MessageCodec) -> None:
+        self._number = number
+        self._settings = settings
+        self._codec = codec
+        self._lock = asyncio.Lock()
+        self._opened = AsyncExitStack()
+        self._producer: TransactionalProducer | None = None
+        self._claims: dict[str, Claim] = {}
+
+    async def write(self, key: str, decide: Decide, messages: Sequence[Message]) -> Claim | None:
+        async with self._lock:
+            try:
+                producer = await self._owned()
+                claim = decide(self._claims.get(key))
+                if claim is None:
+                    return self._claims.get(key)
+                async with producer.transaction() as work:
+                    for message in messages:
+                        await work.send(
+                            message.topic,
+                            key=message.key.encode(),
+                            value=message.value,
+                            partition=message.partition,
+                        )
+                    value = self._codec.encode(claim.to_avro())
+                    await work.send(CLAIMS.name, key=key.encode(), value=value, partition=self._number)
+            except BaseException:
+                # Whether it was written is not known: the next call fences and reads.
+                self._producer = None
+                await self._opened.aclose()
+                raise
+            self._claims[key] = claim
+            return claim
+
+    async def close(self) -> None:
+        async with self._lock:
+            self._producer = None
+            await self._opened.aclose()
+
+    async def _owned(self) -> TransactionalProducer:
+        if self._producer is None:
+            producer = TransactionalProducer(self._settings, f"gateway-{self._number}")
+            await self._opened.enter_async_context(producer)
+            self._claims = {}
+            for record in await all_records(self._settings, CLAIMS.name, self._number):
+                claim = Claim.from_avro(await self._codec.decode(record.value))
+                self._claims[claim.key] = claim
+            self._producer = producer
+        return self._producer
+
+
+class Journal:
+    """All claims, each written by one owner at a time among all replicas."""
+
+    def __init__(self, settings: KafkaSettings, codec: MessageCodec) -> None:
+        self._partitions = [
+            _Partition(number, settings=settings, codec=codec) for number in range(CLAIM_PARTITIONS)
+        ]
+
+    async def write(
+        self, key: str, decide: Decide, messages: Sequence[Message] = (), *, attempts: int = 3
+    ) -> Claim | None:
+        """Write what `decide` makes of the present claim, with the messages; returns the claim as it is then.
+
+        `decide` is called again after a failure whose outcome is not known, with the claim as it was found;
+        it must know its own work again. Raises TransientError when Kafka is away.
+        """
+        partition = self._partitions[partition_of(key.encode(), CLAIM_PARTITIONS)]
+        for attempt in range(attempts):
+            try:
+                return await partition.write(key, decide, messages)
+            except TransientError:
+                if attempt == attempts - 1:
+                    raise
+        raise AssertionError("attempts is at least 1")
+
+    async def read(self, key: str) -> Claim | None:
+        """The present claim.
+
+        Raises TransientError when Kafka is away.
+        """
+        return await self.write(key, lambda _: None)
+
+    async def close(self) -> None:
+        """Give up what is open."""
+        for partition in self._partitions:
+            await partition.close()

@@ -1,0 +1,179 @@
+"""From the spool to ingest.chunks: each chunk once, for it becomes visible with the claim that is past it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from random import Random
+
+import pyarrow as pa
+from k2common.columnar.partition import partition_of
+from k2common.layouts.cutter import Cut, CutPosition, cut
+from k2common.layouts.model import Layout
+from k2common.observability.logging import get_logger
+from k2common.registry.codec import MessageCodec
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.clock import Clock
+from k2common.runtime.retry import until_stopped
+from k2common.schemas.datasets import BULK_CHUNK_PARTITIONS, CHUNK_PARTITIONS, CHUNKS
+
+from ingest_gateway.claims import OPEN_STATES, Claim, Journal, Message
+from ingest_gateway.metrics import GatewayMetrics
+from ingest_gateway.spool import Spool
+
+log = get_logger(__name__)
+
+
+def chunk_partition(upload_id: str, size: int, *, bulk_bytes: int) -> int:
+    """The partition of ingest.chunks for an upload; large ones have their own."""
+    small = [p for p in range(CHUNK_PARTITIONS) if p not in BULK_CHUNK_PARTITIONS]
+    group = BULK_CHUNK_PARTITIONS if size >= bulk_bytes else small
+    return group[partition_of(upload_id.encode(), len(group))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """The next chunks of an upload, packed, and where it goes on; `last` when nothing is left."""
+
+    start: CutPosition
+    cuts: Sequence[tuple[Cut, bytes]]
+    after: CutPosition
+    last: bool
+
+
+class Publisher:
+    """Publishes the uploads whose claims name this replica."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        spool: Spool,
+        chunks: MessageCodec,
+        blocking: Blocking,
+        clock: Clock,
+        metrics: GatewayMetrics,
+        replica: str,
+        concurrent_uploads: int,
+        chunks_per_transaction: int,
+    ) -> None:
+        self._journal = journal
+        self._spool = spool
+        self._chunks = chunks
+        self._blocking = blocking
+        self._clock = clock
+        self._metrics = metrics
+        self._replica = replica
+        self._section_chunks = chunks_per_transaction
+        self._workers = concurrent_uploads
+        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._known: set[str] = set()
+
+    def enqueue(self, claim: Claim) -> None:
+        """Publish the upload soon; one that waits already waits on."""
+        if claim.upload.upload_id not in self._known and self._spool.has(claim.upload.upload_id):
+            self._known.add(claim.upload.upload_id)
+            self._waiting.put_nowait((claim.key, claim.upload.upload_id))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; what is unfinished then goes on after the next start."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._workers):
+                group.create_task(self._work(stop))
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait())
+        while not stop.is_set():
+            waiting = asyncio.create_task(self._waiting.get())
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                waiting.cancel()
+                return
+            key, upload_id = waiting.result()
+            await until_stopped(
+                lambda key=key, upload_id=upload_id: self._publish(key, upload_id, stop),  # type: ignore[misc]
+                stop=stop,
+                name=f"publish {upload_id}",
+                random=Random(),  # noqa: S311 - scatters retries
+            )
+            self._known.discard(upload_id)
+
+    async def _publish(self, key: str, upload_id: str, stop: asyncio.Event) -> None:
+        claim = await self._journal.read(key)
+        ahead: Section | None = None
+        while claim is not None and self._is_open(claim, upload_id) and not stop.is_set():
+            section = ahead if ahead and ahead.start == claim.position else await self._cut(claim)
+            following = asyncio.create_task(self._following(claim, section))
+            try:
+                claim = await self._advance(key, claim, section)
+            finally:
+                ahead = await following
+        if claim is None or not self._is_open(claim, upload_id):
+            self._spool.remove(upload_id)
+
+    def _is_open(self, claim: Claim, upload_id: str) -> bool:
+        return (
+            claim.upload.upload_id == upload_id
+            and claim.replica == self._replica
+            and claim.state in OPEN_STATES
+        )
+
+    async def _following(self, claim: Claim, section: Section) -> Section | None:
+        # Cut and packed while the transaction before it is under way.
+        return None if section.last else await self._cut(claim.at(section.after))
+
+    async def _cut(self, claim: Claim) -> Section:
+        return await self._blocking.run(self._section, claim)
+
+    def _section(self, claim: Claim) -> Section:
+        layout = Layout.parse(claim.upload.layout_json)
+        with self._spool.open(claim.upload.upload_id) as file:
+            cuts = list(islice(cut(file, claim.position, delimiter=layout.delimiter), self._section_chunks))
+        after = cuts[-1].after if cuts else claim.position
+        return Section(
+            start=claim.position,
+            cuts=[(one, pa.compress(one.payload, codec="zstd", asbytes=True)) for one in cuts],
+            after=after,
+            last=after.byte >= claim.upload.bytes,
+        )
+
+    async def _advance(self, key: str, claim: Claim, section: Section) -> Claim | None:
+        state = "published" if section.last else "publishing"
+        advanced = replace(claim.at(section.after), state=state, updated_at=self._clock.now())
+        with self._metrics.publish_seconds.time():
+            found = await self._journal.write(
+                key, lambda present: advanced if present == claim else None, self._messages(claim, section)
+            )
+        if found == advanced:
+            self._metrics.chunks.inc(len(section.cuts))
+        return found
+
+    def _messages(self, claim: Claim, section: Section) -> list[Message]:
+        chunks = [
+            self._chunk(claim, start=one.start, length=len(one.payload), payload=packed)
+            for one, packed in section.cuts
+        ]
+        if section.last:
+            chunks.append(self._chunk(claim, start=section.after, length=0, payload=b"", terminal=True))
+        return chunks
+
+    def _chunk(
+        self, claim: Claim, *, start: CutPosition, length: int, payload: bytes, terminal: bool = False
+    ) -> Message:
+        upload_id = claim.upload.upload_id
+        value = self._chunks.encode(
+            {
+                "upload": claim.upload.to_avro(),
+                "index": start.chunk,
+                "terminal": terminal,
+                "cancelled": False,
+                "first_line": start.line,
+                "first_byte": start.byte,
+                "header": claim.header,
+                "length": length,
+                "payload": payload,
+            }
+        )
+        return Message(topic=CHUNKS.name, key=upload_id, value=value, partition=claim.chunk_partition)

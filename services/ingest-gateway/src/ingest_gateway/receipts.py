@@ -1,0 +1,155 @@
+"""The receipt of an upload from what is known of it: by offsets, never by counting what arrived."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from k2common.domain.progress import Outcome, Progress
+from k2common.layouts.model import Layout
+from k2common.layouts.upload import UploadSpec
+from k2common.schemas.datasets import DATASETS, REJECTS
+from k2common.versions import Version, format_token
+
+from ingest_gateway.claims import Claim
+from ingest_gateway.tracker import Tracker, Upload
+
+FINAL_STATES = ("committed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What the tables made of an upload: its outcome, and the first versions in which it stands."""
+
+    outcome: Outcome
+    table: Version | None
+    rejects: Version | None
+
+
+def settled(progress: Progress, tracker: Tracker) -> Settled | None:
+    """How the upload ended; None while statuses or commits are still to come."""
+    if not progress.complete:
+        return None
+    dataset = DATASETS[progress.dataset]
+    table = _first(tracker, dataset.table, dataset.topic.name, progress, visible=dataset.visibility)
+    rejects = _first(tracker, REJECTS.table, REJECTS.topic.name, progress, visible=False)
+    missing = (table is None and progress.has_rows_in(dataset.topic.name)) or (
+        rejects is None and progress.has_rows_in(REJECTS.topic.name)
+    )
+    return None if missing else Settled(outcome=progress.outcome, table=table, rejects=rejects)
+
+
+def receipt(upload: Upload, tracker: Tracker) -> dict[str, Any]:
+    """The receipt as it is now; the final one once there is one."""
+    if upload.final is not None:
+        final: dict[str, Any] = json.loads(upload.final["receipt"])
+        return final
+    if upload.spec is None:
+        raise ValueError("an upload without its claim has no receipt")
+    progress = upload.progress or Progress(upload_id=upload.spec.upload_id, dataset=upload.spec.dataset)
+    end = settled(progress, tracker)
+    state = end.outcome if end else _state(upload.claim, progress)
+    return document(upload.spec, progress, state=state, end=end, finished_at=None)
+
+
+def document(
+    spec: UploadSpec, progress: Progress, *, state: str, end: Settled | None, finished_at: datetime | None
+) -> dict[str, Any]:
+    """The receipt as JSON."""
+    committed = progress.rows_accepted if end and end.outcome == "committed" else 0
+    versions = {v.table: v.number for v in (end.table, end.rejects) if v is not None} if end else {}
+    return {
+        "upload_id": spec.upload_id,
+        "state": state,
+        "dataset": spec.dataset,
+        "layout": spec.layout,
+        "source": spec.source,
+        "filename": spec.filename,
+        "batch": spec.batch,
+        "timezone": spec.timezone or Layout.parse(spec.layout_json).timezone,
+        "bytes": spec.bytes,
+        "sha256": spec.sha256,
+        "rows": {
+            "read": progress.rows_read,
+            "accepted": progress.rows_accepted,
+            "rejected": progress.rows_rejected,
+            "filtered": progress.rows_filtered,
+            "dead_lettered": 0,
+            "published": progress.rows_accepted,
+            "committed": committed,
+        },
+        "errors": [
+            {"column": column, "code": code, "count": count}
+            for (column, code), count in sorted(
+                progress.errors.items(), key=lambda item: (-item[1], str(item[0]))
+            )
+        ],
+        "offsets": [
+            {"topic": topic, "partition": partition, "epoch": epoch, "end": end_offset}
+            for (topic, partition), (epoch, end_offset) in sorted(progress.ends.items())
+        ],
+        "version": format_token(versions) if versions else None,
+        "failure": _failure(progress) if state == "failed" else None,
+        "received_at": _time(spec.received_at),
+        "finished_at": None if finished_at is None else _time(finished_at),
+    }
+
+
+def final_record(spec: UploadSpec, progress: Progress, end: Settled, *, now: datetime) -> Mapping[str, Any]:
+    """The message of ingest.uploads for an upload that has ended."""
+    text = document(spec, progress, state=end.outcome, end=end, finished_at=now)
+    return {
+        "upload_id": spec.upload_id,
+        "dataset": spec.dataset,
+        "layout": spec.layout,
+        "source": spec.source,
+        "filename": spec.filename,
+        "batch": spec.batch,
+        "state": end.outcome,
+        "bytes": spec.bytes,
+        "sha256": spec.sha256,
+        "rows_read": progress.rows_read,
+        "rows_committed": text["rows"]["committed"],
+        "rows_rejected": progress.rows_rejected,
+        "rows_filtered": progress.rows_filtered,
+        "rows_dead_lettered": 0,
+        "table_version": format_token({end.table.table: end.table.number}) if end.table else None,
+        "received_at": spec.received_at,
+        "finished_at": now,
+        "receipt": json.dumps(text, separators=(",", ":")),
+    }
+
+
+def _first(tracker: Tracker, table: str, topic: str, progress: Progress, *, visible: bool) -> Version | None:
+    if not progress.has_rows_in(topic):
+        return None
+
+    def covers(version: Version) -> bool:
+        return progress.covered(topic, epoch=version.epoch, offsets=version.offsets)
+
+    def stands(version: Version) -> bool:
+        hidden = version.hidden.get(progress.upload_id)
+        return not visible or hidden is None or hidden.reason != "loading"
+
+    return tracker.commits_of(table).first(stands, covers=covers)
+
+
+def _state(claim: Claim | None, progress: Progress) -> str:
+    if progress.complete:
+        return "committing"
+    if progress.seen or (claim is not None and claim.state != "claimed"):
+        return "loading"
+    return "queued"
+
+
+def _failure(progress: Progress) -> str:
+    if progress.failure is not None:
+        return progress.failure
+    return "ABORTED_ON_REJECT" if progress.on_error == "abort" else "REJECT_RATIO_EXCEEDED"
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,141 @@
+"""A body becomes an upload: on disk for good, then claimed; the same upload again is the one there is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+
+from k2common.errors import RecordError
+from k2common.http.problems import FieldError, Problem
+from k2common.iceberg.reader import VersionReader
+from k2common.layouts.cutter import CutPosition, Header, read_header
+from k2common.layouts.model import Layout
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.clock import Clock
+from k2common.schemas.datasets import INSTRUMENTS
+from ulid import ULID
+
+from ingest_gateway.claims import OPEN_STATES, Claim, Journal
+from ingest_gateway.metrics import GatewayMetrics
+from ingest_gateway.publisher import Publisher, chunk_partition
+from ingest_gateway.requests import UploadRequest
+from ingest_gateway.spool import Received, Spool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """Takes bodies for this replica."""
+
+    journal: Journal
+    spool: Spool
+    publisher: Publisher
+    reader: VersionReader
+    blocking: Blocking
+    clock: Clock
+    metrics: GatewayMetrics
+    replica: str
+    bulk_bytes: int
+
+    async def take(self, request: UploadRequest, body: AsyncIterator[bytes]) -> tuple[Claim, bool]:
+        """The claim of the upload, and whether it is new.
+
+        Raises Problem for a body that is too long (413), whose header does not fit or whose key stands for
+        another upload (422); TransientError when Kafka or the catalogue is away. Then nothing is left.
+        """
+        received = await self.spool.receive(body)
+        try:
+            header = await self.blocking.run(_header, received, request.layout)
+            request.check_header(header)
+            claim = await self._claim_for(request, received, header)
+            try:
+                found = await self.journal.write(claim.key, lambda present: self._decide(claim, present))
+            except Problem:
+                self.spool.remove(claim.upload.upload_id)
+                raise
+            # After any other failure the claim may stand; the body stays until the topic tells.
+            if found is None:
+                raise AssertionError("a claim was decided on and is not there")
+            return found, self._settle(claim, found, received)
+        finally:
+            self.spool.discard(received)
+
+    async def _claim_for(self, request: UploadRequest, received: Received, header: Header | None) -> Claim:
+        now = self.clock.now()
+        upload_id = str(ULID.from_datetime(now))
+        spec = request.spec(
+            upload_id=upload_id,
+            size=received.bytes,
+            sha256=received.sha256,
+            now=now,
+            instruments_version=await self._instruments(request),
+        )
+        start = header.after if header else CutPosition()
+        self.spool.keep(received, upload_id)
+        return Claim(
+            upload=spec,
+            identity=request.identity(received.sha256),
+            idempotency_key=request.idempotency_key,
+            state="claimed",
+            replica=self.replica,
+            next_chunk=0,
+            next_byte=start.byte,
+            next_line=start.line,
+            header=header.text if header else None,
+            chunk_partition=chunk_partition(upload_id, received.bytes, bulk_bytes=self.bulk_bytes),
+            updated_at=now,
+        )
+
+    async def _instruments(self, request: UploadRequest) -> int | None:
+        if not request.needs_instruments:
+            return None
+        version = await self.blocking.run(self.reader.refresh, INSTRUMENTS.table)
+        if version is None:
+            raise Problem(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "REFERENCE_DATA_MISSING",
+                f"layout {request.layout.name} names symbols by reference data; load instruments first",
+            )
+        return version.number
+
+    def _decide(self, claim: Claim, present: Claim | None) -> Claim | None:
+        if present is None or present.released:
+            return claim
+        if present.identity != claim.identity:
+            fault = FieldError(
+                parameter="Idempotency-Key",
+                code="IDEMPOTENCY_KEY_REUSED",
+                message=f"the key stands for upload {present.upload.upload_id}, which is another",
+            )
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, fault.code, fault.message, errors=[fault])
+        if present.state in OPEN_STATES and present.replica != self.replica:
+            # This replica has the bytes now, the other one may be gone for good.
+            return replace(present, replica=self.replica, updated_at=self.clock.now())
+        return None
+
+    def _settle(self, claim: Claim, found: Claim, received: Received) -> bool:
+        new = found.upload.upload_id == claim.upload.upload_id
+        if not new:
+            self._lend_body(claim.upload.upload_id, found)
+        self.metrics.received.labels("new" if new else "known").inc()
+        self.metrics.received_bytes.inc(received.bytes)
+        self.publisher.enqueue(found)
+        return new
+
+    def _lend_body(self, upload_id: str, found: Claim) -> None:
+        wanted = found.state in OPEN_STATES and found.replica == self.replica
+        if wanted and not self.spool.has(found.upload.upload_id):
+            self.spool.rename(upload_id, found.upload.upload_id)
+        else:
+            self.spool.remove(upload_id)
+
+
+def _header(received: Received, layout: Layout) -> Header | None:
+    try:
+        with received.path.open("rb") as file:
+            return read_header(file, layout)
+    except RecordError as error:
+        fault = FieldError(parameter="layout", code="HEADER_MISMATCH", message=str(error))
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "HEADER_MISMATCH", str(error), errors=[fault]
+        ) from error

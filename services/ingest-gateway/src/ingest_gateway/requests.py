@@ -1,0 +1,193 @@
+"""From a request's parameters to what the upload is; every fault is named before a row is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+from k2common.errors import RecordError
+from k2common.http.parameters import invalid, require_known
+from k2common.http.problems import FieldError, Problem
+from k2common.layouts.cutter import Header
+from k2common.layouts.model import Instrument, Layout, Text, known_zone, layout_named
+from k2common.layouts.upload import UploadSpec
+from k2common.schemas.datasets import MARKET_DATASETS
+from starlette.requests import Request
+
+TEXTS = ("source", "filename", "symbol", "venue", "asset_class", "currency", "timezone", "batch")
+PARAMETERS = ("dataset", "layout", "on_error", "max_reject_ratio", *TEXTS)
+MAX_TEXT = 256
+MAX_KEY = 256
+ASSET_CLASSES = ("equity", "crypto", "future", "option", "fx", "index", "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRequest:
+    """The parameters of an upload, checked; its body is still to come."""
+
+    layout: Layout
+    texts: dict[str, str]
+    on_error: str
+    max_reject_ratio: float | None
+    idempotency_key: str | None
+
+    @property
+    def needs_instruments(self) -> bool:
+        """Whether symbols come from reference data."""
+        return "symbol" not in self.texts and any(
+            isinstance(rule, Instrument) for rule in self.layout.fields.values()
+        )
+
+    def check_header(self, header: Header | None) -> None:
+        """Raise Problem 422 when neither file nor parameters nor layout say a symbol or a venue."""
+        errors = [
+            FieldError(
+                parameter=name,
+                code="PARAMETER_MISSING",
+                message=f"neither the file nor layout {self.layout.name} says the {name}; give {name}=",
+            )
+            for name in ("symbol", "venue")
+            if not self._says(name, header)
+        ]
+        if errors:
+            detail = "; ".join(error.message for error in errors)
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "PARAMETER_MISSING", detail, errors=errors)
+
+    def identity(self, sha256: str) -> str:
+        """SHA-256 over the content and everything that changes rows; equal uploads are one."""
+        rows_depend_on = dict(self.texts)
+        rows_depend_on.pop("batch", None)
+        if not self.needs_instruments:
+            rows_depend_on.pop("filename", None)
+        document = {
+            "sha256": sha256,
+            "dataset": self.layout.dataset,
+            "layout": self.layout.canonical_json,
+            "on_error": self.on_error,
+            "max_reject_ratio": self.max_reject_ratio,
+            **rows_depend_on,
+        }
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+    def spec(
+        self, *, upload_id: str, size: int, sha256: str, now: datetime, instruments_version: int | None
+    ) -> UploadSpec:
+        """What claim and chunks carry."""
+        given: dict[str, Any] = dict(self.texts)
+        given.setdefault("source", self.layout.source or "default")
+        return UploadSpec(
+            upload_id=upload_id,
+            dataset=self.layout.dataset,
+            layout=self.layout.name,
+            layout_json=self.layout.canonical_json,
+            on_error=self.on_error,
+            max_reject_ratio=self.max_reject_ratio,
+            instruments_version=instruments_version,
+            bytes=size,
+            sha256=sha256,
+            received_at=now,
+            **given,
+        )
+
+    def _says(self, name: str, header: Header | None) -> bool:
+        if name in self.texts or getattr(self.layout, name, None):
+            return True
+        rule = self.layout.fields.get(name)
+        if isinstance(rule, Instrument):
+            return True
+        names = self.layout.columns if header is None else header.names
+        # A file without any record is taken; there is no row that could lack anything.
+        empty = header is None and self.layout.header
+        return empty or (isinstance(rule, Text) and rule.column in names)
+
+
+def read_request(request: Request) -> UploadRequest:
+    """The parameters and headers of `POST /v1/uploads`.
+
+    Raises Problem 400 for one that is unknown or malformed, 415 for a body that is not plain CSV text, 422
+    for a layout that does not exist or does not fit.
+    """
+    require_known(request, PARAMETERS)
+    _check_media(request)
+    given = request.query_params
+    errors = [
+        FieldError(parameter=name, code="INVALID", message=f"{name} has 1 to {MAX_TEXT} printable characters")
+        for name in TEXTS
+        if name in given and not (0 < len(given[name]) <= MAX_TEXT and given[name].isprintable())
+    ]
+    dataset, on_error = given.get("dataset"), given.get("on_error", "skip_row")
+    errors += _not_among("dataset", dataset, tuple(MARKET_DATASETS))
+    errors += _not_among("on_error", on_error, ("skip_row", "abort"))
+    errors += _not_among("asset_class", given.get("asset_class"), ASSET_CLASSES)
+    if "timezone" in given:
+        errors += _zone_fault(given["timezone"])
+    ratio, faults = _ratio(given.get("max_reject_ratio"))
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
+        message = f"the key has 1 to {MAX_KEY} printable characters"
+        errors.append(FieldError(parameter="Idempotency-Key", code="INVALID", message=message))
+    if errors or faults:
+        raise invalid([*errors, *faults])
+    return UploadRequest(
+        layout=_layout(given.get("layout", "k2"), dataset),
+        texts={name: given[name] for name in TEXTS if name in given},
+        on_error=on_error,
+        max_reject_ratio=ratio,
+        idempotency_key=key,
+    )
+
+
+def _check_media(request: Request) -> None:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    media = request.headers.get("Content-Type", "text/csv").partition(";")[0].strip().lower()
+    if encoding != "identity" or media not in ("text/csv", "text/plain", "application/octet-stream"):
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            f"the body is {media} with encoding {encoding}; text/csv without encoding is taken",
+        )
+
+
+def _layout(text: str, dataset: str | None) -> Layout:
+    try:
+        layout = Layout.parse(text) if text.startswith("{") else layout_named(text, dataset=dataset)
+        if dataset not in (None, layout.dataset):
+            raise RecordError(f"the layout is for {layout.dataset}, not for {dataset}")
+    except RecordError as error:
+        fault = FieldError(parameter="layout", code="INVALID", message=str(error), value=text[:MAX_TEXT])
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "INVALID_LAYOUT", str(error), errors=[fault]
+        ) from error
+    return layout
+
+
+def _not_among(name: str, value: str | None, allowed: tuple[str, ...]) -> list[FieldError]:
+    if value is None or value in allowed:
+        return []
+    message = f"{name} is one of {', '.join(allowed)}"
+    return [FieldError(parameter=name, code="INVALID", message=message, value=value)]
+
+
+def _zone_fault(zone: str) -> list[FieldError]:
+    try:
+        known_zone(zone)
+    except ValueError as error:
+        return [FieldError(parameter="timezone", code="INVALID", message=str(error), value=zone)]
+    return []
+
+
+def _ratio(text: str | None) -> tuple[float | None, list[FieldError]]:
+    if text is None:
+        return None, []
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if 0 <= ratio <= 1:
+        return ratio, []
+    message = "max_reject_ratio is a number from 0 to 1"
+    return None, [FieldError(parameter="max_reject_ratio", code="INVALID", message=message, value=text)]

@@ -1,0 +1,162 @@
+"""The gateway's HTTP endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from k2common.http.paging import sign, verify
+from k2common.http.parameters import invalid, require_known
+from k2common.http.problems import FieldError, Problem
+from k2common.runtime.clock import Clock
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ingest_gateway.receipts import FINAL_STATES, receipt
+from ingest_gateway.reception import Reception
+from ingest_gateway.rejects import Rejects
+from ingest_gateway.requests import read_request
+from ingest_gateway.tracker import Tracker, Upload
+
+LIST_FILTERS = ("state", "source", "dataset", "filename", "batch")
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+MAX_WAIT_SECONDS = 300.0
+
+
+class Routes:
+    """Handlers over what the service holds."""
+
+    def __init__(
+        self, *, reception: Reception, tracker: Tracker, rejects: Rejects, clock: Clock, page_key: bytes
+    ) -> None:
+        self._reception = reception
+        self._tracker = tracker
+        self._rejects = rejects
+        self._clock = clock
+        self._key = page_key
+
+    def routes(self) -> Sequence[Route]:
+        """Path by path."""
+        return [
+            Route("/v1/uploads", self.post, methods=["POST"]),
+            Route("/v1/uploads", self.list, methods=["GET"]),
+            Route("/v1/uploads/{upload_id}", self.get, methods=["GET"]),
+            Route("/v1/uploads/{upload_id}/rejects", self.get_rejects, methods=["GET"]),
+        ]
+
+    async def post(self, request: Request) -> Response:
+        """Take a file: 202 for a new upload, 200 with its receipt for one that is known."""
+        claim, new = await self._reception.take(read_request(request), request.stream())
+        known = self._tracker.uploads.get(claim.upload.upload_id)
+        upload = (
+            known if known is not None and known.spec is not None else Upload(spec=claim.upload, claim=claim)
+        )
+        status = HTTPStatus.ACCEPTED if new else HTTPStatus.OK
+        headers = {"Location": f"/v1/uploads/{claim.upload.upload_id}"}
+        return JSONResponse(self._single(receipt(upload, self._tracker), request), status, headers=headers)
+
+    async def get(self, request: Request) -> Response:
+        """One receipt; `wait=committed` returns when it is final or the time is up."""
+        require_known(request, ("wait", "timeout"))
+        upload_id = request.path_params["upload_id"]
+        if "wait" in request.query_params:
+            await self._wait(upload_id, _timeout(request))
+        return JSONResponse(self._single(receipt(self._known(upload_id), self._tracker), request))
+
+    async def list(self, request: Request) -> Response:
+        """Receipts, newest first."""
+        require_known(request, (*LIST_FILTERS, "limit", "page_token"))
+        limit = _limit(request)
+        before = str(self._page(request).get("before", "~"))
+        found: list[Mapping[str, Any]] = []
+        for upload_id in sorted(self._tracker.uploads, reverse=True):
+            upload = self._tracker.uploads[upload_id]
+            if upload_id >= before or (upload.spec is None and upload.final is None):
+                continue
+            entry = receipt(upload, self._tracker)
+            if all(entry[name] == request.query_params.get(name, entry[name]) for name in LIST_FILTERS):
+                found.append(entry)
+            if len(found) > limit:
+                break
+        token = sign({"before": found[limit - 1]["upload_id"]}, self._key) if len(found) > limit else None
+        return JSONResponse(self._page_of(found[:limit], token, request))
+
+    async def get_rejects(self, request: Request) -> Response:
+        """The refused rows of an upload by line, as far as they are in the table."""
+        require_known(request, ("limit", "page_token"))
+        upload_id = request.path_params["upload_id"]
+        self._known(upload_id)
+        limit = _limit(request)
+        after = int(self._page(request).get("after", 0))
+        version, rows = await self._rejects.of(upload_id, after_line=after, limit=limit + 1)
+        token = sign({"after": rows[limit - 1]["line"]}, self._key) if len(rows) > limit else None
+        return JSONResponse(self._page_of(rows[:limit], token, request, version=version))
+
+    async def _wait(self, upload_id: str, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    changed = self._tracker.changed
+                    upload = self._tracker.uploads.get(upload_id)
+                    known = upload is not None and (upload.spec is not None or upload.final is not None)
+                    if known and receipt(self._known(upload_id), self._tracker)["state"] in FINAL_STATES:
+                        return
+                    await changed.wait()
+        except TimeoutError:
+            return
+
+    def _known(self, upload_id: str) -> Upload:
+        upload = self._tracker.uploads.get(upload_id)
+        if upload is None or (upload.spec is None and upload.final is None):
+            raise Problem(HTTPStatus.NOT_FOUND, "UPLOAD_NOT_FOUND", f"there is no upload {upload_id}")
+        return upload
+
+    def _page(self, request: Request) -> Mapping[str, Any]:
+        token = request.query_params.get("page_token")
+        return {} if token is None else verify(token, self._key)
+
+    def _single(self, data: Mapping[str, Any], request: Request) -> Mapping[str, Any]:
+        return {"data": data, "meta": {"request_id": request.scope.get("k2_request_id")}}
+
+    def _page_of(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        token: str | None,
+        request: Request,
+        version: str | None = None,
+    ) -> Mapping[str, Any]:
+        meta = {
+            "request_id": request.scope.get("k2_request_id"),
+            "row_count": len(data),
+            "version": version,
+        }
+        return {"data": list(data), "next_page_token": token, "meta": meta}
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(DEFAULT_LIMIT))
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_LIMIT:
+        return int(text)
+    message = f"limit is an integer from 1 to {MAX_LIMIT}"
+    raise invalid([FieldError(parameter="limit", code="INVALID", message=message, value=text)])
+
+
+def _timeout(request: Request) -> float:
+    errors = []
+    wait, text = request.query_params["wait"], request.query_params.get("timeout", "30")
+    if wait != "committed":
+        errors.append(FieldError(parameter="wait", code="INVALID", message="wait is committed", value=wait))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_WAIT_SECONDS:
+        message = f"timeout is a number of seconds from 0 to {MAX_WAIT_SECONDS:.0f}"
+        errors.append(FieldError(parameter="timeout", code="INVALID", message=message, value=text))
+    if errors:
+        raise invalid(errors)
+    return seconds

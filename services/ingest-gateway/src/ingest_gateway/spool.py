@@ -1,0 +1,103 @@
+"""Bodies on this replica's disk, from the first byte until all their chunks are published."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Set
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+
+from k2common.http.problems import Problem
+from k2common.runtime.blocking import Blocking
+from ulid import ULID
+
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A whole body on disk, not yet an upload's."""
+
+    path: Path
+    bytes: int
+    sha256: str
+
+
+class Spool:
+    """One folder; a file in it is named by its upload."""
+
+    def __init__(self, folder: Path, *, limit_bytes: int, blocking: Blocking) -> None:
+        self._folder = folder
+        self._limit = limit_bytes
+        self._blocking = blocking
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"*{PARTIAL}"):
+            left.unlink()
+        self._found = frozenset(path.name for path in folder.iterdir())
+
+    async def receive(self, body: AsyncIterator[bytes]) -> Received:
+        """Write the body as it comes; it is on disk for good when this returns.
+
+        Raises Problem 413 for a body that is too long. A body that ends early leaves nothing behind.
+        """
+        path = self._folder / f"{ULID()}{PARTIAL}"
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with path.open("wb") as file:
+                async for part in body:
+                    size += len(part)
+                    if size > self._limit:
+                        raise Problem(
+                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                            "UPLOAD_TOO_LARGE",
+                            f"the body is longer than {self._limit} bytes",
+                        )
+                    digest.update(part)
+                    file.write(part)
+                file.flush()
+                await self._blocking.run(os.fsync, file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return Received(path=path, bytes=size, sha256=digest.hexdigest())
+
+    def keep(self, received: Received, upload_id: str) -> None:
+        """Make the body the upload's."""
+        received.path.replace(self._path(upload_id))
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def discard(self, received: Received) -> None:
+        """Forget a body that became no upload."""
+        received.path.unlink(missing_ok=True)
+
+    def sweep(self, wanted: Set[str]) -> None:
+        """Forget what lay here at the start and is no wanted upload's: its claim was never written."""
+        for upload_id in self._found - wanted:
+            self.remove(upload_id)
+
+    def rename(self, upload_id: str, other_id: str) -> None:
+        """Make the body another upload's: it has the same bytes."""
+        self._path(upload_id).replace(self._path(other_id))
+
+    def remove(self, upload_id: str) -> None:
+        """Forget the upload's body: all of it is published."""
+        self._path(upload_id).unlink(missing_ok=True)
+
+    def has(self, upload_id: str) -> bool:
+        """Whether the upload's body is here."""
+        return self._path(upload_id).exists()
+
+    def open(self, upload_id: str) -> BinaryIO:
+        """The upload's body."""
+        return self._path(upload_id).open("rb")
+
+    def _path(self, upload_id: str) -> Path:
+        return self._folder / str(ULID.from_str(upload_id))

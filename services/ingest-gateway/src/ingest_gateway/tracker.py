@@ -1,0 +1,163 @@
+"""What this replica knows of all uploads, from the topics alone; every replica knows the same."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from k2common.domain.progress import Progress
+from k2common.errors import RecordError
+from k2common.kafka.follower import Follower
+from k2common.layouts.upload import UploadSpec
+from k2common.observability.logging import get_logger
+from k2common.registry.client import SchemaRegistry
+from k2common.registry.codec import MessageCodec
+from k2common.schemas.datasets import CLAIMS, COMMITS, STATUS, UPLOADS, Topic
+from k2common.settings.kafka import KafkaSettings
+from k2common.versions import Version
+
+from ingest_gateway.claims import Claim
+
+KEPT_VERSIONS = 20_000
+"""Versions kept per table. An upload that waited for longer is answered with the oldest that is kept."""
+
+log = get_logger(__name__)
+
+
+class Commits:
+    """The newest versions of one table, in their order."""
+
+    def __init__(self) -> None:
+        self._versions: list[Version] = []
+
+    def add(self, version: Version) -> None:
+        """Take an announcement; one that came before changes nothing."""
+        at = bisect_left(self._versions, version.number, key=lambda known: known.number)
+        if at == len(self._versions) or self._versions[at].number != version.number:
+            self._versions.insert(at, version)
+        if len(self._versions) > 2 * KEPT_VERSIONS:
+            del self._versions[:KEPT_VERSIONS]
+
+    def first(self, shows: Callable[[Version], bool], *, covers: Callable[[Version], bool]) -> Version | None:
+        """The first version that covers, and from there on the first that shows; offsets never go back."""
+        start = bisect_left(self._versions, 1, key=lambda version: int(covers(version)))
+        return next((version for version in islice(self._versions, start, None) if shows(version)), None)
+
+
+@dataclass(slots=True, kw_only=True)
+class Upload:
+    """One upload as the topics tell it; a final receipt replaces all else."""
+
+    spec: UploadSpec | None = None
+    claim: Claim | None = None
+    progress: Progress | None = None
+    final: Mapping[str, Any] | None = None
+
+
+class Tracker:
+    """Follows claims, statuses, commits and final receipts."""
+
+    def __init__(self) -> None:
+        self.uploads: dict[str, Upload] = {}
+        self.commits: dict[str, Commits] = {}
+        self.open: set[str] = set()
+        self._changed = asyncio.Event()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change, whatever it is of."""
+        return self._changed
+
+    def commits_of(self, table: str) -> Commits:
+        """The versions of `table`."""
+        return self.commits.setdefault(table, Commits())
+
+    def on_claim(self, record: Mapping[str, Any]) -> Claim:
+        """Take a claim."""
+        claim = Claim.from_avro(record)
+        upload = self._upload(claim.upload.upload_id)
+        upload.claim, upload.spec = claim, claim.upload
+        if claim.state == "final":
+            self.open.discard(claim.upload.upload_id)
+        elif upload.final is None:
+            self.open.add(claim.upload.upload_id)
+        self._notify()
+        return claim
+
+    def on_status(self, record: Mapping[str, Any]) -> None:
+        """Take the status of a chunk."""
+        upload = self._upload(record["upload_id"])
+        if upload.progress is None:
+            upload.progress = Progress.of(record)
+        else:
+            upload.progress.add(record)
+        self._notify()
+
+    def on_commit(self, record: Mapping[str, Any]) -> None:
+        """Take an announcement."""
+        version = Version.from_json(record["document"])
+        self.commits_of(version.table).add(version)
+        self._notify()
+
+    def on_final(self, record: Mapping[str, Any]) -> None:
+        """Take a final receipt."""
+        upload = self._upload(record["upload_id"])
+        upload.final = record
+        # The receipt says all; the progress was what it was made from.
+        upload.progress = None
+        self.open.discard(record["upload_id"])
+        self._notify()
+
+    def _upload(self, upload_id: str) -> Upload:
+        return self.uploads.setdefault(upload_id, Upload())
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+async def follow(
+    tracker: Tracker,
+    *,
+    settings: KafkaSettings,
+    registry: SchemaRegistry,
+    on_claim: Callable[[Claim], None],
+) -> list[Follower]:
+    """Followers that feed the tracker; each claim is handed to `on_claim` as well."""
+
+    def claimed(record: Mapping[str, Any]) -> None:
+        on_claim(tracker.on_claim(record))
+
+    takers: Iterable[tuple[Topic, Callable[[Mapping[str, Any]], None]]] = (
+        (UPLOADS.topic, tracker.on_final),
+        (CLAIMS, claimed),
+        (STATUS, tracker.on_status),
+        (COMMITS, tracker.on_commit),
+    )
+    return [
+        _follower(settings, topic, await MessageCodec.open(registry, topic), take) for topic, take in takers
+    ]
+
+
+def _follower(
+    settings: KafkaSettings, topic: Topic, codec: MessageCodec, take: Callable[[Mapping[str, Any]], None]
+) -> Follower:
+    async def on_record(record: Any) -> None:
+        try:
+            message = await codec.decode(record.value)
+        except RecordError as error:
+            log.error(
+                "a message cannot be read",
+                topic=topic.name,
+                partition=record.partition,
+                offset=record.offset,
+                error=str(error),
+            )
+            return
+        take(message)
+
+    return Follower(settings, topic, on_record=on_record)
