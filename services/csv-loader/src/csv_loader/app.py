@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
 
 from k2common.columnar.encode import RecordEncoder
 from k2common.http.app import create_app
 from k2common.iceberg.catalog import open_catalog
+from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
+from k2common.runtime.share import Share, Work
 from k2common.schemas.datasets import CHUNKS, MARKET_DATASETS, POSITIONS, REJECTS, STATUS, avro_schema
 
 from csv_loader.instruments import Instruments
 from csv_loader.metrics import LoaderMetrics
-from csv_loader.partition import Tools
+from csv_loader.partition import PartitionLoader, Tools
 from csv_loader.processing import Encoders
 from csv_loader.settings import CsvLoaderSettings
-from csv_loader.share import Share
+
+GROUP = "csv-loader"
 
 
 @asynccontextmanager
@@ -44,9 +48,14 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
         clock=runtime.clock,
         metrics=LoaderMetrics(runtime.metrics),
     )
-    share = Share(tools=tools, readiness=runtime.readiness)
+
+    def works(places: Set[Place]) -> Mapping[str, Work]:
+        tools.metrics.partitions.set(len(places))
+        return {f"partition {number}": PartitionLoader(number, tools=tools).run for _, number in places}
+
+    share = Share(settings.kafka, group=GROUP, topics=[CHUNKS.name], works=works, readiness=runtime.readiness)
     app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock)
     try:
-        yield Service(app=app, loops=[lambda: share.run(runtime.stop)])
+        yield Service(app=app, loops=[lasting("share", share.run, runtime.stop)])
     finally:
         blocking.close()

@@ -1,1 +1,1 @@
-"""Commits records, offsets and visibility to Iceberg tables."""
+"""Decodes records, sorts and writes them, and commits rows, offsets and visibility to Iceberg as one."""

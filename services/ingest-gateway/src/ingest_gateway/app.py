@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from random import Random
 
 from k2common.http.app import create_app
 from k2common.iceberg.catalog import open_catalog
@@ -14,7 +13,7 @@ from k2common.kafka.follower import Follower
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.retry import until_stopped
+from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.schemas.datasets import CHUNKS, CLAIMS, UPLOADS
 
@@ -92,38 +91,28 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             routes.routes(), readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock
         )
 
-        async def finish() -> None:
-            await _caught_up(followers, runtime)
-            if not runtime.stop.is_set():
+        async def finish(stop: asyncio.Event) -> None:
+            await _caught_up(followers, stop)
+            if not stop.is_set():
                 spool.sweep(tracker.open)
                 runtime.readiness.ready(FOLLOWING)
-            await finals.run(runtime.stop)
+            await finals.run(stop)
 
         runtime.readiness.waiting(FOLLOWING, "the topics are being read")
-        works: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            ("publish", lambda: publisher.run(runtime.stop)),
-            ("finish", finish),
-            *(("follow", _followed(follower, runtime)) for follower in followers),
-        ]
-        yield Service(app=app, loops=[_lasting(name, work, runtime) for name, work in works])
+        works = {
+            "publish": publisher.run,
+            "finish": finish,
+            **{f"follow {n}": follower.run for n, follower in enumerate(followers)},
+        }
+        loops = [lasting(name, work, runtime.stop) for name, work in works.items()]
+        yield Service(app=app, loops=loops)
     finally:
         await journal.close()
         blocking.close()
 
 
-def _followed(follower: Follower, runtime: Runtime) -> Callable[[], Awaitable[None]]:
-    return lambda: follower.run(runtime.stop)
-
-
-def _lasting(
-    name: str, work: Callable[[], Awaitable[None]], runtime: Runtime
-) -> Callable[[], Awaitable[None]]:
-    random = Random()  # noqa: S311 - scatters retries
-    return lambda: until_stopped(work, stop=runtime.stop, name=name, random=random)
-
-
-async def _caught_up(followers: list[Follower], runtime: Runtime) -> None:
-    stopping = asyncio.create_task(runtime.stop.wait())
+async def _caught_up(followers: list[Follower], stop: asyncio.Event) -> None:
+    stopping = asyncio.create_task(stop.wait())
     for follower in followers:
         waiting = asyncio.create_task(follower.caught_up.wait())
         await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -26,6 +26,12 @@ def at_most(column: str, value: str) -> BooleanExpression:
     return expression
 
 
+def at_least(column: str, value: int) -> BooleanExpression:
+    """The column has this value or a larger one."""
+    expression: BooleanExpression = CLASSES.GreaterThanOrEqual(column, value)
+    return expression
+
+
 def both(first: BooleanExpression, second: BooleanExpression) -> BooleanExpression:
     """First and second."""
     expression: BooleanExpression = CLASSES.And(first, second)

@@ -19,7 +19,7 @@ from k2common.errors import RecordError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.documents import VersionedSnapshot, head_version, live_versions
 from k2common.iceberg.plan import Footers, Plan, plan
-from k2common.iceberg.predicates import at_most, both, equal, events
+from k2common.iceberg.predicates import at_least, at_most, both, equal, events
 from k2common.schemas.datasets import VERSIONS
 from k2common.versions import Version, version_at
 
@@ -134,6 +134,10 @@ class VersionReader:
             return plan(loaded, version, row_filter=row_filter, footers=self._footers)
         except AWAY as error:
             raise TransientError(f"{version.table} cannot be planned: {error}") from error
+
+    def recorded(self, table: str, *, since: int) -> frozenset[int]:
+        """Numbers from `since` on of the versions that are in `ingest.versions`."""
+        return frozenset(found.version.number for found in self._recorded(table, at_least("number", since)))
 
     def _recorded(self, table: str, condition: BooleanExpression) -> list[VersionedSnapshot]:
         """What `ingest.versions` holds; an announcement that came twice is there once."""

@@ -31,8 +31,11 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
 
     whole_batches: bool
 
-    def __init__(self, settings: KafkaSettings, starts: Mapping[Place, int | None]) -> None:
+    def __init__(
+        self, settings: KafkaSettings, starts: Mapping[Place, int | None], *, lost_is_beginning: bool = False
+    ) -> None:
         self._settings = settings
+        self._lost_is_beginning = lost_is_beginning
         self._starts = starts
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.bootstrap_servers,
@@ -64,11 +67,11 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
         return self
 
     def _seek(self, place: TopicPartition, start: int | None, begin: int) -> None:
-        if start is not None and start < begin:
+        if start is not None and start < begin and not self._lost_is_beginning:
             raise SetupError(
                 f"{place.topic} {place.partition}: offset {start} is gone; the log starts at {begin}"
             )
-        self._consumer.seek(place, begin if start is None else start)
+        self._consumer.seek(place, max(begin, start or 0))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

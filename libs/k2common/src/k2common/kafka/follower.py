@@ -19,7 +19,8 @@ class Follower:
     """Hands each record of `topic` to `on_record`, in order per partition.
 
     `caught_up` is set once the records that the topic held when `run` began have been handed over. After a
-    TransientError `run` may be called again: it goes on where it was.
+    TransientError `run` may be called again: it goes on where it was. A start that the log no longer holds
+    counts as its beginning.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class Follower:
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until `stop`.
 
-        Raises SetupError when a start lies below the log's, TransientError when Kafka is away.
+        Raises TransientError when Kafka is away.
         """
         starts = {(self._topic.name, partition): at for partition, at in self._positions.items()}
-        async with MessageReader(self._settings, starts) as reader:
+        async with MessageReader(self._settings, starts, lost_is_beginning=True) as reader:
             ends = await reader.ends()
             while not stop.is_set():
                 at = await reader.positions()

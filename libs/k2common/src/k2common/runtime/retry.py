@@ -32,6 +32,14 @@ async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
+def lasting(
+    name: str, work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event
+) -> Callable[[], Awaitable[None]]:
+    """A service's loop: `work` until `stop` is set, begun anew after each TransientError."""
+    random = Random()  # noqa: S311 - scatters retries
+    return lambda: until_stopped(lambda: work(stop), stop=stop, name=name, random=random)
+
+
 async def until_stopped(
     work: Callable[[], Awaitable[None]], *, stop: asyncio.Event, name: str, random: Random
 ) -> None:

@@ -1,38 +1,55 @@
-"""This replica's share of the input partitions: one task each, ended before the partition moves on."""
+"""This replica's share of the partitions of some topics, and the work on it.
+
+Work on a share has ended before any of its partitions is given to another replica.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from random import Random
+from typing import TypeAlias
 
 from k2common.kafka.consumer import Membership, Place
 from k2common.observability.logging import get_logger
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import until_stopped
-from k2common.schemas.datasets import CHUNKS
+from k2common.settings.kafka import KafkaSettings
 
-from csv_loader.partition import PartitionLoader, Tools
-
-GROUP = "csv-loader"
 PART = "kafka group"
+Work: TypeAlias = Callable[[asyncio.Event], Awaitable[None]]
+"""Works until the event is set. After a TransientError it is begun anew."""
+
 log = get_logger(__name__)
 
 
 class Share:
-    """Follows the group's assignment until `stop` is set; a task that fails for good ends the process."""
+    """Follows the group's assignment; work that fails for good ends the process."""
 
-    def __init__(self, *, tools: Tools, readiness: Readiness) -> None:
-        self._tools = tools
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        group: str,
+        topics: Sequence[str],
+        works: Callable[[Set[Place]], Mapping[str, Work]],
+        readiness: Readiness,
+    ) -> None:
+        """`works` gives the work on a share, by name."""
+        self._settings = settings
+        self._group = group
+        self._topics = topics
+        self._works = works
         self._readiness = readiness
         self._changes: asyncio.Queue[tuple[Set[Place], asyncio.Event]] = asyncio.Queue()
         readiness.waiting(PART, "not a member yet")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Raises TransientError when Kafka is away at first, SetupError when a partition cannot be read."""
-        async with Membership(
-            self._tools.settings.kafka, group=GROUP, topics=[CHUNKS.name], changed=self._changed
-        ):
+        """Work until `stop`.
+
+        Raises TransientError when Kafka is away at first, and whatever a work fails with for good.
+        """
+        async with Membership(self._settings, group=self._group, topics=self._topics, changed=self._changed):
             await self._follow(stop)
 
     async def _changed(self, places: Set[Place]) -> None:
@@ -59,10 +76,9 @@ class Share:
                 ended.set()
                 await _all(tasks)
                 ended = asyncio.Event()
-                tasks = {self._start(partition, ended) for _, partition in places}
-                self._tools.metrics.partitions.set(len(places))
+                tasks = {_start(name, work, ended) for name, work in self._works(places).items()}
                 self._readiness.ready(PART)
-                log.info("share changed", partitions=sorted(partition for _, partition in places))
+                log.info("share changed", partitions=sorted(f"{topic} {number}" for topic, number in places))
                 taken_in.set()
         finally:
             stopping.cancel()
@@ -71,16 +87,10 @@ class Share:
             while not self._changes.empty():
                 self._changes.get_nowait()[1].set()
 
-    def _start(self, partition: int, ended: asyncio.Event) -> asyncio.Task[None]:
-        loader = PartitionLoader(partition, tools=self._tools)
-        return asyncio.create_task(
-            until_stopped(
-                lambda: loader.run(ended),
-                stop=ended,
-                name=f"partition {partition}",
-                random=Random(),  # noqa: S311 - scatters retries
-            )
-        )
+
+def _start(name: str, work: Work, ended: asyncio.Event) -> asyncio.Task[None]:
+    random = Random()  # noqa: S311 - scatters retries
+    return asyncio.create_task(until_stopped(lambda: work(ended), stop=ended, name=name, random=random))
 
 
 async def _all(tasks: Set[asyncio.Task[None]]) -> None:

@@ -1,0 +1,110 @@
+"""Wires the sink together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Set
+from contextlib import asynccontextmanager
+
+from k2common.http.app import create_app
+from k2common.iceberg.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.documents import head_version
+from k2common.iceberg.reader import VersionReader
+from k2common.kafka.consumer import Place
+from k2common.registry.client import SchemaRegistry
+from k2common.registry.codec import MessageCodec
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.retry import lasting
+from k2common.runtime.service import Runtime, Service
+from k2common.runtime.share import Share, Work
+from k2common.schemas.datasets import COMMITS, DATASETS, MARKET_DATASETS, STATUS, Dataset
+from k2common.versions import Version
+
+from iceberg_sink.announcer import Announcer
+from iceberg_sink.batches import BatchWriter
+from iceberg_sink.metrics import SinkMetrics
+from iceberg_sink.settings import IcebergSinkSettings
+from iceberg_sink.statuses import Statuses, earliest_resume
+from iceberg_sink.writer import TableWriter, Tools
+
+GROUP = "iceberg-sink"
+FOLLOWING = "statuses"
+
+
+@asynccontextmanager
+async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterator[Service]:
+    """The probes, and loops that follow the statuses and work on this replica's share of the tables."""
+    registry = SchemaRegistry(settings.registry)
+    blocking = Blocking(workers=4)
+    try:
+        catalog = await blocking.run(open_catalog, settings.iceberg)
+        heads = [await blocking.run(_head, catalog, d.table) for d in MARKET_DATASETS.values()]
+        codec = await MessageCodec.open(registry, STATUS)
+        statuses = Statuses(settings.kafka, codec=codec, starts=earliest_resume(heads))
+        commits = await MessageCodec.open(registry, COMMITS)
+        tools = Tools(
+            settings=settings,
+            catalog=catalog,
+            reader=VersionReader(catalog),
+            statuses=statuses,
+            blocking=blocking,
+            clock=runtime.clock,
+            metrics=SinkMetrics(runtime.metrics),
+        )
+
+        def writer(dataset: Dataset, partitions: Set[int]) -> TableWriter:
+            owner = f"{dataset.name}-{'-'.join(map(str, sorted(partitions)))}"
+            return TableWriter(
+                dataset,
+                partitions,
+                tools=tools,
+                batches=BatchWriter(
+                    dataset,
+                    catalog=catalog,
+                    registry=registry,
+                    blocking=blocking,
+                    epoch=settings.kafka.epoch,
+                ),
+                announcer=lambda: Announcer(settings.kafka, codec=commits, owner=owner),
+            )
+
+        def works(places: Set[Place]) -> Mapping[str, Work]:
+            by_topic: dict[str, set[int]] = defaultdict(set)
+            for topic, partition in places:
+                by_topic[topic].add(partition)
+            return {
+                dataset.table: writer(dataset, by_topic[dataset.topic.name]).run
+                for dataset in DATASETS.values()
+                if dataset.topic.name in by_topic
+            }
+
+        share = Share(
+            settings.kafka,
+            group=GROUP,
+            topics=[d.topic.name for d in DATASETS.values()],
+            works=works,
+            readiness=runtime.readiness,
+        )
+
+        async def ready(stop: asyncio.Event) -> None:
+            waiting = asyncio.create_task(statuses.follower.caught_up.wait())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            stopping.cancel()
+            if not stop.is_set():
+                runtime.readiness.ready(FOLLOWING)
+
+        runtime.readiness.waiting(FOLLOWING, "the statuses are being read")
+        app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock)
+        works_of_service = {"statuses": statuses.follower.run, "ready": ready, "share": share.run}
+        yield Service(
+            app=app, loops=[lasting(name, work, runtime.stop) for name, work in works_of_service.items()]
+        )
+    finally:
+        blocking.close()
+
+
+def _head(catalog: Catalog, table: str) -> Version | None:
+    return head_version(load_table(catalog, table))

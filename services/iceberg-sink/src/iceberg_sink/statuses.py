@@ -1,0 +1,76 @@
+"""What every replica knows of the uploads that a table has not settled yet, from ingest.status alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from k2common.domain.progress import Progress
+from k2common.kafka.follower import Follower
+from k2common.registry.codec import MessageCodec
+from k2common.schemas.datasets import STATUS
+from k2common.settings.kafka import KafkaSettings
+from k2common.versions import Version
+
+from iceberg_sink.visibility import is_settled
+
+
+class Statuses:
+    """Uploads by dataset, from their first status until a version of the dataset's table settles them."""
+
+    def __init__(
+        self, settings: KafkaSettings, *, codec: MessageCodec, starts: Mapping[int, int] | None
+    ) -> None:
+        self._codec = codec
+        self._open: dict[str, dict[str, Progress]] = defaultdict(dict)
+        self._firsts: dict[str, tuple[int, int]] = {}
+        self.follower = Follower(settings, STATUS, on_record=self._take, starts=starts)
+
+    def open(self, dataset: str) -> Mapping[str, Progress]:
+        """The uploads of `dataset` that are not settled."""
+        return self._open[dataset]
+
+    def complete(self, dataset: str) -> Mapping[str, Progress]:
+        """Those of them whose every status is known: they change no more, so a thread may read them."""
+        return {upload: progress for upload, progress in self._open[dataset].items() if progress.complete}
+
+    def settle(self, dataset: str, version: Version, *, topic: str) -> None:
+        """Forget the uploads whose fate this version tells."""
+        waiting = self._open[dataset]
+        for upload_id in [u for u, p in waiting.items() if is_settled(p, version, topic=topic)]:
+            del waiting[upload_id]
+            del self._firsts[upload_id]
+
+    def resume(self, dataset: str) -> Mapping[int, int]:
+        """Where a new replica has to begin so that it misses nothing of the unsettled uploads."""
+        starts = dict(self.follower.positions)
+        for upload_id in self._open[dataset]:
+            partition, offset = self._firsts[upload_id]
+            starts[partition] = min(starts.get(partition, offset), offset)
+        return starts
+
+    async def _take(self, record: Any) -> None:
+        self.add(await self._codec.decode(record.value), place=(record.partition, record.offset))
+
+    def add(self, status: Mapping[str, Any], *, place: tuple[int, int]) -> None:
+        """Take one status that lies at `place`, a partition and an offset."""
+        uploads = self._open[status["dataset"]]
+        progress = uploads.get(status["upload_id"])
+        if progress is None:
+            uploads[status["upload_id"]] = Progress.of(status)
+            self._firsts[status["upload_id"]] = place
+        else:
+            progress.add(status)
+
+
+def earliest_resume(versions: Iterable[Version | None]) -> Mapping[int, int] | None:
+    """Where to begin with statuses for all these tables; None is the beginning of the log."""
+    starts: dict[int, int] = {}
+    for version in versions:
+        resume = None if version is None else version.resume.get(STATUS.name)
+        if resume is None:
+            return None
+        for partition, offset in resume.items():
+            starts[partition] = min(starts.get(partition, offset), offset)
+    return starts

@@ -1,0 +1,260 @@
+"""One table's share of partitions: read from the table's offsets on, write, commit, announce.
+
+The table alone says how far the work is. Whatever fails, the work begins anew from the table's offsets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Set
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+
+from k2common.columnar.record_batch import FetchedBatch
+from k2common.domain.progress import Progress
+from k2common.errors import Fenced, SetupError
+from k2common.iceberg.catalog import Catalog, load_table
+from k2common.iceberg.commit import CommitResult, Proposal, commit
+from k2common.iceberg.documents import head_version, live_versions
+from k2common.iceberg.expiry import Retention
+from k2common.iceberg.reader import VersionReader
+from k2common.kafka.consumer import BatchReader
+from k2common.observability.logging import get_logger
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.clock import Clock
+from k2common.schemas.datasets import STATUS, Dataset
+from k2common.versions import Version
+
+from iceberg_sink.announcer import Announcement, Announcer
+from iceberg_sink.batches import BatchWriter, Written
+from iceberg_sink.metrics import SinkMetrics
+from iceberg_sink.recorded import Recorded
+from iceberg_sink.settings import IcebergSinkSettings
+from iceberg_sink.statuses import Statuses
+from iceberg_sink.visibility import hidden_after, is_due
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every table's work needs."""
+
+    settings: IcebergSinkSettings
+    catalog: Catalog
+    reader: VersionReader
+    statuses: Statuses
+    blocking: Blocking
+    clock: Clock
+    metrics: SinkMetrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one commit holds: files, and the offsets after them; no files when nothing came in time."""
+
+    written: Written
+    offsets: Mapping[int, int]
+
+
+class TableWriter:
+    """Owns `partitions` of a dataset's topic until its work is ended or another owner's commit fences it."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        partitions: Set[int],
+        *,
+        tools: Tools,
+        batches: BatchWriter,
+        announcer: Callable[[], Announcer],
+    ) -> None:
+        self._dataset = dataset
+        self._partitions = partitions
+        self._tools = tools
+        self._batches = batches
+        self._new_announcer = announcer
+        self._recorded = Recorded(tools.reader, dataset)
+        self._kafka = tools.settings.kafka
+        self._sink = tools.settings.sink
+        self._looked = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`.
+
+        Raises Fenced or TransientError when the work has to begin anew, SetupError when the log no longer
+        holds what the table lacks.
+        """
+        topic = self._dataset.topic.name
+        async with AsyncExitStack() as opened:
+            self._announcer = self._new_announcer()
+            await opened.enter_async_context(self._announcer.producer)
+            head = await self._tools.blocking.run(self._head)
+            await self._announce_live()
+            expected = self._offsets(head)
+            starts = {(topic, partition): offset for partition, offset in expected.items()}
+            reader = await opened.enter_async_context(BatchReader(self._kafka, starts))
+            log.info("table taken", table=self._dataset.table, offsets=expected)
+            await self._work(reader, expected, stop)
+
+    async def _work(
+        self, reader: BatchReader, expected: Mapping[int, int | None], stop: asyncio.Event
+    ) -> None:
+        following = asyncio.create_task(self._next(reader, stop))
+        try:
+            while (step := await following) is not None:
+                # The next rows are decoded and written while these are committed.
+                following = asyncio.create_task(self._next(reader, stop))
+                if step.written.files:
+                    await self._commit(step, expected)
+                    expected = {**expected, **step.offsets}
+                else:
+                    await self._look()
+        except Fenced:
+            self._tools.metrics.fenced.labels(self._dataset.table).inc()
+            raise
+        finally:
+            following.cancel()
+            await asyncio.wait({following})
+
+    def _head(self) -> Version | None:
+        return head_version(load_table(self._tools.catalog, self._dataset.table))
+
+    def _offsets(self, head: Version | None) -> Mapping[int, int | None]:
+        if head is not None and head.epoch > self._kafka.epoch:
+            raise SetupError(
+                f"{self._dataset.table} is in epoch {head.epoch}, the settings say {self._kafka.epoch}"
+            )
+        known = head.offsets if head is not None and head.epoch == self._kafka.epoch else {}
+        return {partition: known.get(partition) for partition in self._partitions}
+
+    async def _next(self, reader: BatchReader, stop: asyncio.Event) -> Step | None:
+        batches: list[FetchedBatch] = []
+        rows = 0
+        started = self._tools.clock.monotonic()
+        interval = self._sink.commit_interval_seconds
+        while not stop.is_set():
+            left = interval - (self._tools.clock.monotonic() - started)
+            if left <= 0 or rows >= self._sink.commit_rows:
+                break
+            fetched = await reader.fetch(limit=self._sink.fetch_batches, wait_seconds=left)
+            for found in fetched.values():
+                batches += found
+                rows += sum(batch.count for batch in found)
+        if stop.is_set():
+            return None
+        if not batches:
+            return Step(written=Written(rows=0, files=(), arrived={}), offsets={})
+        positions = await reader.positions()
+        with self._tools.metrics.write_seconds.labels(self._dataset.table).time():
+            written = await self._batches.write(batches)
+        touched = {batch.partition for batch in batches}
+        offsets = {partition: at for (_, partition), at in positions.items() if partition in touched}
+        ends = await reader.ends()
+        behind = sum(max(0, end - positions[place]) for place, end in ends.items())
+        self._tools.metrics.behind.labels(self._dataset.table).set(behind)
+        return Step(written=written, offsets=offsets)
+
+    async def _commit(self, step: Step, expected: Mapping[int, int | None]) -> None:
+        dataset, tools = self._dataset, self._tools
+        proposal = Proposal(
+            table=dataset.table,
+            epoch=self._kafka.epoch,
+            change=partial(
+                self._changed,
+                step,
+                progress=tools.statuses.complete(dataset.name),
+                resume=tools.statuses.resume(dataset.name),
+            ),
+            expected={partition: expected[partition] for partition in step.offsets},
+            files=step.written.files,
+            origin={"k2.kafka-topic": dataset.topic.name},
+        )
+        retention = Retention(live=tools.settings.iceberg.live_snapshots, recorded=self._recorded)
+        with tools.metrics.commit_seconds.labels(dataset.table).time():
+            result = await tools.blocking.run(
+                commit,
+                tools.catalog,
+                proposal,
+                retention=retention,
+                attempts=tools.settings.iceberg.commit_attempts,
+            )
+            await self._announce(result)
+        tools.statuses.settle(dataset.name, result.version, topic=dataset.topic.name)
+        tools.metrics.commits.labels(dataset.table).inc()
+        tools.metrics.rows.labels(dataset.table).inc(step.written.rows)
+
+    def _changed(
+        self,
+        step: Step,
+        head: Version | None,
+        *,
+        progress: Mapping[str, Progress],
+        resume: Mapping[int, int],
+    ) -> Version:
+        epoch, now = self._kafka.epoch, self._tools.clock.now()
+        known = head or Version(
+            table=self._dataset.table, number=0, committed_at=now, schema_id=0, epoch=epoch, offsets={}
+        )
+        if known.epoch != epoch:
+            # The topics were made anew; offsets of the old ones say nothing about these.
+            known = replace(known, epoch=epoch, offsets={})
+        if not self._dataset.visibility:
+            return known.successor(now=now, offsets=step.offsets, hidden={})
+        hidden = hidden_after(
+            known.hidden,
+            step.written.arrived,
+            progress,
+            topic=self._dataset.topic.name,
+            epoch=epoch,
+            offsets={**known.offsets, **step.offsets},
+        )
+        version = known.successor(now=now, offsets=step.offsets, hidden=hidden)
+        return replace(version, resume={**version.resume, STATUS.name: resume})
+
+    async def _look(self) -> None:
+        """Commit without rows when that shows an upload, or hides it for another reason than loading."""
+        name, now = self._dataset.name, self._tools.clock.monotonic()
+        statuses = self._tools.statuses
+        # One owner is enough, and there always is one of the first partition.
+        if not self._dataset.visibility or 0 not in self._partitions:
+            return
+        complete = statuses.complete(name)
+        if not complete or now - self._looked < self._sink.look_seconds:
+            return
+        self._looked = now
+        head = await self._tools.blocking.run(self._head)
+        if head is None:
+            return
+        if is_due(head, complete, topic=self._dataset.topic.name):
+            self._looked = 0.0
+            await self._commit(Step(written=Written(rows=0, files=(), arrived={}), offsets={}), {})
+        else:
+            statuses.settle(name, head, topic=self._dataset.topic.name)
+
+    async def _announce(self, result: CommitResult) -> None:
+        if self._dataset.versioned:
+            announcement = Announcement(
+                version=result.version,
+                snapshot_id=result.snapshot_id,
+                metadata_location=result.metadata_location,
+            )
+            await self._announcer.announce([announcement])
+
+    async def _announce_live(self) -> None:
+        """Announce again what an owner that was killed between commit and announcement has left."""
+        if self._dataset.versioned:
+            await self._announcer.announce(await self._tools.blocking.run(self._unrecorded))
+
+    def _unrecorded(self) -> list[Announcement]:
+        table = load_table(self._tools.catalog, self._dataset.table)
+        return [
+            Announcement(
+                version=live.version,
+                snapshot_id=live.snapshot_id,
+                metadata_location=table.metadata_location,
+            )
+            for live in reversed(live_versions(table.metadata))
+            if not self._recorded(live.version.number)
+        ]
