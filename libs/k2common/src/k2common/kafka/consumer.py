@@ -158,12 +158,13 @@ class Membership(AbstractAsyncContextManager["Membership"]):
 
     async def __aenter__(self) -> Self:
         """Raises TransientError when Kafka is away."""
-        self._consumer.subscribe(list(self._topics), listener=self._listener)
         try:
             await self._consumer.start()
         except KafkaError as error:
             await self._consumer.stop()
             raise TransientError(f"Kafka at {self._settings.bootstrap_servers}: {error}") from error
+        # Not before the start, which would wait for the first share and so for our caller to take it.
+        self._consumer.subscribe(list(self._topics), listener=self._listener)
         return self
 
     async def __aexit__(
