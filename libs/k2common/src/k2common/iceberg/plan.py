@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from threading import Lock
 
@@ -23,6 +23,7 @@ from k2common.iceberg.files import OFFSETS_KEY, UPLOADS_KEY
 from k2common.versions import OffsetRange, Version
 
 FOOTER_THREADS = 8
+NO_DAY = -(2**31)
 
 
 class Share(Enum):
@@ -48,13 +49,28 @@ class Footer:
 class Plan:
     """Paths of the files of one snapshot that hold the version's rows.
 
-    Rows of `straddling` files need the version's filter; those of `all_visible` files none.
+    Rows of `straddling` files need the version's filter; those of `all_visible` files none. `days` says in
+    which day since 1970, UTC, the rows of a file lie; a table that is not partitioned by day has none.
     """
 
     version: Version
     snapshot_id: int
     all_visible: tuple[str, ...]
     straddling: tuple[str, ...]
+    days: Mapping[str, int] = field(default_factory=dict)
+
+    def by_day(self) -> Iterator[tuple[int | None, Plan]]:
+        """A plan per day, in their order; one without a day where the table is not partitioned."""
+        for day in sorted({self.days.get(path, NO_DAY) for path in (*self.all_visible, *self.straddling)}):
+            yield None if day == NO_DAY else day, self.of_day(day)
+
+    def of_day(self, day: int) -> Plan:
+        """The files of one day."""
+        return replace(
+            self,
+            all_visible=tuple(p for p in self.all_visible if self.days.get(p, NO_DAY) == day),
+            straddling=tuple(p for p in self.straddling if self.days.get(p, NO_DAY) == day),
+        )
 
 
 def classify(footer: Footer, version: Version) -> Share:
@@ -141,7 +157,9 @@ def plan(table: Table, version: Version, *, row_filter: BooleanExpression, foote
     snapshot = table.current_snapshot()
     if snapshot is None:
         return Plan(version=version, snapshot_id=0, all_visible=(), straddling=())
-    paths = [task.file.file_path for task in table.scan(row_filter=row_filter).plan_files()]
+    files = [task.file for task in table.scan(row_filter=row_filter).plan_files()]
+    paths = [file.file_path for file in files]
+    partitioned = bool(table.spec().fields)
     shares: dict[Share, list[str]] = {share: [] for share in Share}
     for path, footer in footers.of(paths, io=table.io).items():
         shares[classify(footer, version)].append(path)
@@ -150,4 +168,5 @@ def plan(table: Table, version: Version, *, row_filter: BooleanExpression, foote
         snapshot_id=snapshot.snapshot_id,
         all_visible=tuple(shares[Share.ALL]),
         straddling=tuple(shares[Share.SOME]),
+        days={file.file_path: file.partition[0] for file in files} if partitioned else {},
     )

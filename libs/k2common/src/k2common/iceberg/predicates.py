@@ -20,7 +20,7 @@ def equal(column: str, value: str | int) -> BooleanExpression:
     return expression
 
 
-def at_most(column: str, value: str) -> BooleanExpression:
+def at_most(column: str, value: str | int) -> BooleanExpression:
     """The column has this value or a smaller one; times in ISO format."""
     expression: BooleanExpression = CLASSES.LessThanOrEqual(column, value)
     return expression

@@ -135,6 +135,17 @@ class VersionReader:
         except AWAY as error:
             raise TransientError(f"{version.table} cannot be planned: {error}") from error
 
+    def history(self, table: str, *, before: int | None, limit: int) -> list[VersionedSnapshot]:
+        """Up to `limit` versions below number `before`, newest first, be their snapshots live or not."""
+        newest = self.refresh(table)
+        if newest is None:
+            return []
+        end = newest.number + 1 if before is None else before
+        live = {found.version.number: found for found in self.snapshots(table)}
+        condition = both(at_least("number", end - limit), at_most("number", end - 1))
+        known = {found.version.number: found for found in self._recorded(table, condition)} | live
+        return [known[number] for number in sorted(known, reverse=True) if number < end][:limit]
+
     def recorded(self, table: str, *, since: int) -> frozenset[int]:
         """Numbers from `since` on of the versions that are in `ingest.versions`."""
         return frozenset(found.version.number for found in self._recorded(table, at_least("number", since)))

@@ -1,0 +1,1 @@
+"""DuckDB over the files of a version; only this package knows it."""

@@ -1,0 +1,116 @@
+"""One in-memory database per process with limits; each query runs on a cursor of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from k2common.columnar.arrow import arrow_schema
+from k2common.errors import K2Error, TransientError
+from k2common.schemas.datasets import DATASETS, avro_schema
+from k2common.settings.engine import EngineSettings
+
+
+class QueryTooLarge(K2Error):
+    """The query needs more memory than it may have."""
+
+
+class QueryInterrupted(K2Error):
+    """The query was given up, by its time limit or because nobody waits for it."""
+
+
+class ValueOutOfRange(K2Error):
+    """A result has more digits than can be given exactly."""
+
+
+class Engine:
+    """Makes queries; safe for threads, each query by one at a time."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._database = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": f"{settings.memory_megabytes}MB",
+                "threads": settings.threads,
+                # Nothing is fetched at run time, and no file but what a plan names is read.
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        self._database.execute("SET GLOBAL TimeZone = 'UTC'")
+        # A file never changes once it is written.
+        self._database.execute("SET GLOBAL parquet_metadata_cache = true")
+        for dataset in DATASETS.values():
+            # Gives a union its columns and types where a version has no file.
+            empty = arrow_schema(avro_schema(dataset.topic.schema)).empty_table()
+            with self._database.cursor() as cursor:
+                cursor.register("empty_rows", empty)
+                cursor.execute(f"CREATE TABLE {empty_table(dataset.name)} AS SELECT * FROM empty_rows")
+
+    def query(self, sql: str, parameters: Mapping[str, Any]) -> Query:
+        """A query that has not begun; values come as parameters, never in the text."""
+        return Query(self._database.cursor(), sql, parameters)
+
+    def close(self) -> None:
+        """Give up the database."""
+        self._database.close()
+
+
+def empty_table(dataset: str) -> str:
+    """The name of the table without rows that has the dataset's columns."""
+    return f"empty_{dataset}"
+
+
+class Query(AbstractContextManager["Query"]):
+    """One running query; it raises QueryTooLarge, QueryInterrupted, ValueOutOfRange or TransientError."""
+
+    def __init__(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
+        self._cursor = cursor
+        self._sql = sql
+        self._parameters = dict(parameters)
+
+    def table(self) -> pa.Table:
+        """The whole result."""
+        with _translated():
+            result: pa.Table = self._cursor.execute(self._sql, self._parameters).to_arrow_table()
+        return result
+
+    def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """The result in batches of about `rows`, as it comes."""
+        with _translated():
+            reader = self._cursor.execute(self._sql, self._parameters).to_arrow_reader(rows)
+            yield from reader
+
+    def interrupt(self) -> None:
+        """Give the query up; may be called from any thread."""
+        self._cursor.interrupt()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cursor.close()
+
+
+class _translated(AbstractContextManager[None]):  # noqa: N801 - used as a function
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, duckdb.InterruptException):
+            raise QueryInterrupted("the query was given up") from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise QueryTooLarge(str(error)) from error
+        if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
+            raise ValueOutOfRange(str(error)) from error
+        if isinstance(error, (duckdb.IOException, duckdb.HTTPException)):
+            raise TransientError(f"the warehouse cannot be read: {error}") from error

@@ -1,0 +1,55 @@
+"""Rows as JSON and CSV by the engine: decimals and nanoseconds as exact text, times with nine digits."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from k2common.columnar.arrow import arrow_schema
+from k2common.schemas.datasets import Dataset, avro_schema
+
+TYPES = {"trades": "trade", "quotes": "quote"}
+"""A row's `type` in a stream of several datasets."""
+
+
+def columns_of(dataset: Dataset) -> list[str]:
+    """The dataset's columns as every format gives them, in their order."""
+    return list(arrow_schema(avro_schema(dataset.topic.schema)).names)
+
+
+def json_expression(dataset: Dataset, *, typed: bool = False) -> str:
+    """An SQL expression for a row as one JSON object; `typed` puts `type` first."""
+    schema = arrow_schema(avro_schema(dataset.topic.schema))
+    entries = [f"'type': '{TYPES[dataset.name]}'"] if typed else []
+    entries += [f"'{field.name}': {_exact(field)}" for field in schema]
+    return f"to_json({{{', '.join(entries)}}})"
+
+
+def text_expressions(dataset: Dataset) -> str:
+    """The dataset's columns as text for CSV; lists and maps as JSON, null as nothing."""
+    schema = arrow_schema(avro_schema(dataset.topic.schema))
+    return ", ".join(f"{_flat(field)} AS {quoted(field.name)}" for field in schema)
+
+
+def quoted(name: str) -> str:
+    """A column's name as an SQL identifier."""
+    return f'"{name}"'
+
+
+def _exact(field: pa.Field) -> str:
+    name = quoted(field.name)
+    if field.name == "ts_event":
+        # The microseconds are for partitions; the exact time is in nanoseconds.
+        return "strftime(make_timestamp_ns(ts_event_ns), '%Y-%m-%dT%H:%M:%S.%n') || 'Z'"
+    if pa.types.is_timestamp(field.type):
+        return f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%f') || '000Z'"
+    if pa.types.is_decimal(field.type):
+        return f"rtrim(rtrim(CAST({name} AS VARCHAR), '0'), '.')"
+    if field.name.endswith("_ns"):
+        return f"CAST({name} AS VARCHAR)"
+    return name
+
+
+def _flat(field: pa.Field) -> str:
+    if pa.types.is_nested(field.type):
+        return f"CAST(to_json({quoted(field.name)}) AS VARCHAR)"
+    return f"CAST({_exact(field)} AS VARCHAR)"

@@ -1,0 +1,63 @@
+"""Keeps a reader of versions up to date: announcements as they come, the catalogue every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from k2common.errors import RecordError
+from k2common.iceberg.reader import VersionReader
+from k2common.kafka.follower import Follower
+from k2common.observability.logging import get_logger
+from k2common.registry.codec import MessageCodec
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.readiness import Readiness
+from k2common.runtime.retry import wait_or_stop
+from k2common.schemas.datasets import COMMITS
+from k2common.settings.kafka import KafkaSettings
+
+REFRESH_SECONDS = 5.0
+PART = "versions"
+log = get_logger(__name__)
+
+
+class VersionFollower:
+    """Feeds `reader`; ready once it has read the topic to its end and the catalogue once."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        reader: VersionReader,
+        codec: MessageCodec,
+        tables: Sequence[str],
+        blocking: Blocking,
+        readiness: Readiness,
+    ) -> None:
+        self._reader = reader
+        self._codec = codec
+        self._tables = tables
+        self._blocking = blocking
+        self._readiness = readiness
+        self.follower = Follower(settings, COMMITS, on_record=self._take)
+        readiness.waiting(PART, "the catalogue has not answered yet")
+
+    async def refresh(self, stop: asyncio.Event) -> None:
+        """Look at the catalogue until `stop`.
+
+        Raises TransientError when it does not answer.
+        """
+        while not stop.is_set():
+            for table in self._tables:
+                await self._blocking.run(self._reader.refresh, table)
+            self._readiness.ready(PART)
+            await wait_or_stop(stop, REFRESH_SECONDS)
+
+    async def _take(self, record: Any) -> None:
+        try:
+            message = await self._codec.decode(record.value)
+        except RecordError as error:
+            log.error("an announcement cannot be read", offset=record.offset, error=str(error))
+            return
+        self._reader.note(message["document"])
