@@ -88,12 +88,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         )
 
         async def ready(stop: asyncio.Event) -> None:
-            waiting = asyncio.create_task(statuses.follower.caught_up.wait())
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            stopping.cancel()
-            if not stop.is_set():
+            if await statuses.follower.until_caught_up(stop):
                 runtime.readiness.ready(FOLLOWING)
 
         runtime.readiness.waiting(FOLLOWING, "the statuses are being read")

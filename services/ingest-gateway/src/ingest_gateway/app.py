@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from k2common.http.app import create_app
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
-from k2common.kafka.follower import Follower
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
@@ -92,8 +91,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         )
 
         async def finish(stop: asyncio.Event) -> None:
-            await _caught_up(followers, stop)
-            if not stop.is_set():
+            if all([await follower.until_caught_up(stop) for follower in followers]):
                 spool.sweep(tracker.open)
                 runtime.readiness.ready(FOLLOWING)
             await finals.run(stop)
@@ -109,12 +107,3 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
     finally:
         await journal.close()
         blocking.close()
-
-
-async def _caught_up(followers: list[Follower], stop: asyncio.Event) -> None:
-    stopping = asyncio.create_task(stop.wait())
-    for follower in followers:
-        waiting = asyncio.create_task(follower.caught_up.wait())
-        await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-    stopping.cancel()

@@ -1,1 +1,1 @@
-"""Answers REST queries on one version of the tables."""
+"""Answers REST queries, each on one version of the tables that the answer names."""

@@ -1,1 +1,1 @@
-"""Streams a range of the tables in one total order."""
+"""Streams a range of one version in the one total order, with a digest that any replay of it repeats."""

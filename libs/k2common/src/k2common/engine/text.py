@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from k2common.columnar.arrow import arrow_schema
+from k2common.columnar.arrow import Column, arrow_schema
 from k2common.schemas.datasets import Dataset, avro_schema
 
 TYPES = {"trades": "trade", "quotes": "quote"}
@@ -28,6 +30,17 @@ def text_expressions(dataset: Dataset) -> str:
     """The dataset's columns as text for CSV; lists and maps as JSON, null as nothing."""
     schema = arrow_schema(avro_schema(dataset.topic.schema))
     return ", ".join(f"{_flat(field)} AS {quoted(field.name)}" for field in schema)
+
+
+def lines(texts: Column) -> bytes:
+    """The texts, each on a line of its own; one copy of the bytes and no object per row."""
+    if not len(texts):
+        return b""
+    ended = pc.binary_join_element_wise(texts, "\n", "")
+    _, offsets, data = ended.buffers()
+    ends = np.frombuffer(offsets, np.int32)[ended.offset : ended.offset + len(ended) + 1]
+    taken: bytes = data[int(ends[0]) : int(ends[-1])].to_pybytes()
+    return taken
 
 
 def quoted(name: str) -> str:

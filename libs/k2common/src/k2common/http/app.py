@@ -142,5 +142,9 @@ def _request_id(scope: Scope) -> str:
 
 def _route(scope: Scope) -> str:
     # The pattern, not the path: a symbol is never a label.
+    known = getattr(scope.get("route"), "path", None)
+    if known is not None:
+        return str(known)
     routes = scope["app"].routes if "app" in scope else ()
-    return next((str(r.path) for r in routes if r.matches(scope)[0] is Match.FULL), "unmatched")
+    found = (r for r in routes if isinstance(r, Route) and r.matches(scope)[0] is Match.FULL)
+    return next((str(r.path) for r in found), "unmatched")

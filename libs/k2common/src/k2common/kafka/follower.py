@@ -42,6 +42,14 @@ class Follower:
         """The next offset per partition; a partition whose start is not known yet is left out."""
         return {partition: at for partition, at in self._positions.items() if at is not None}
 
+    async def until_caught_up(self, stop: asyncio.Event) -> bool:
+        """Wait until `caught_up` or `stop` is set; whether the former is."""
+        waits = {asyncio.create_task(event.wait()) for event in (self.caught_up, stop)}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return self.caught_up.is_set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until `stop`.
 

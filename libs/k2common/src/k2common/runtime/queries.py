@@ -55,7 +55,7 @@ class Queries:
         try:
             await asyncio.wait({task}, timeout=self._seconds)
         finally:
-            # Past its time, or the caller was cancelled: the cursor is free only when the thread is out of it.
+            # Past its time, or nobody waits: the cursor is free only when the thread is out of it.
             while not task.done():
                 query.interrupt()
                 await asyncio.wait({task}, timeout=0.05)

@@ -1,0 +1,71 @@
+"""Wires the query service together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from k2common.engine.connection import Engine
+from k2common.http.app import install
+from k2common.http.queries import install_query_problems
+from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.reader import VersionReader
+from k2common.registry.client import SchemaRegistry
+from k2common.registry.codec import MessageCodec
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.queries import Queries
+from k2common.runtime.retry import lasting
+from k2common.runtime.service import Runtime, Service
+from k2common.runtime.versions import VersionFollower
+from k2common.schemas.datasets import COMMITS, DATASETS
+
+from query_service.metrics import QueryMetrics
+from query_service.routes import Parts, routes
+from query_service.rows import Rows
+from query_service.settings import QueryServiceSettings
+from query_service.validation import install_validation
+
+DESCRIPTION = (
+    "Trades, quotes and reference data. Every answer names the version that it was read from, and can be "
+    "asked for again as of it."
+)
+
+
+@asynccontextmanager
+async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterator[Service]:
+    """The endpoints, and loops that keep the versions up to date."""
+    blocking = Blocking(workers=4)
+    engine = Engine(settings.engine)
+    queries = Queries(engine, settings.engine)
+    try:
+        registry = SchemaRegistry(settings.registry)
+        catalog = await blocking.run(open_catalog, settings.iceberg)
+        reader = VersionReader(catalog)
+        follower = VersionFollower(
+            settings.kafka,
+            reader=reader,
+            codec=await MessageCodec.open(registry, COMMITS),
+            tables=[dataset.table for dataset in DATASETS.values() if dataset.versioned],
+            blocking=blocking,
+            readiness=runtime.readiness,
+        )
+        parts = Parts(
+            reader=reader,
+            queries=queries,
+            rows=Rows(reader=reader, queries=queries, blocking=blocking),
+            blocking=blocking,
+            metrics=QueryMetrics(runtime.metrics),
+            page_key=settings.query.page_key.get_secret_value().encode(),
+        )
+        app = FastAPI(title="K2 query-service", version="1", description=DESCRIPTION)
+        app.include_router(routes(parts))
+        install(app, readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock)
+        install_query_problems(app)
+        install_validation(app)
+        works = {"announcements": follower.follower.run, "catalogue": follower.refresh}
+        yield Service(app=app, loops=[lasting(name, work, runtime.stop) for name, work in works.items()])
+    finally:
+        queries.close()
+        engine.close()
+        blocking.close()

@@ -1,0 +1,27 @@
+"""The query service's settings."""
+
+from k2common.runtime.service import ServiceBlocks
+from k2common.settings.block import Block
+from k2common.settings.engine import EngineSettings
+from k2common.settings.iceberg import IcebergSettings
+from k2common.settings.kafka import KafkaSettings
+from k2common.settings.registry import RegistrySettings
+from pydantic import Field, SecretStr
+
+
+class QuerySettings(Block):
+    """Block `K2_QUERY__*`."""
+
+    page_key: SecretStr = Field(
+        default=SecretStr("k2"), description="Signs page tokens; the same for all replicas."
+    )
+
+
+class QueryServiceSettings(ServiceBlocks):
+    """All blocks of the service."""
+
+    kafka: KafkaSettings
+    registry: RegistrySettings
+    iceberg: IcebergSettings
+    engine: EngineSettings
+    query: QuerySettings

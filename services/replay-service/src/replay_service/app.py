@@ -1,0 +1,83 @@
+"""Wires the replay service together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from k2common.engine.connection import Engine
+from k2common.http.app import create_app
+from k2common.http.queries import install_query_problems
+from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.reader import VersionReader
+from k2common.registry.client import SchemaRegistry
+from k2common.registry.codec import MessageCodec
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.queries import Queries
+from k2common.runtime.retry import lasting
+from k2common.runtime.service import Runtime, Service
+from k2common.runtime.versions import VersionFollower
+from k2common.schemas.datasets import COMMITS, QUOTES, SESSIONS, TRADES
+
+from replay_service.metrics import ReplayMetrics
+from replay_service.routes import Routes
+from replay_service.sessions import Sessions
+from replay_service.settings import ReplayServiceSettings
+
+FOLLOWING = "sessions"
+
+
+@asynccontextmanager
+async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncIterator[Service]:
+    """The endpoints, and loops that keep versions and sessions up to date."""
+    blocking = Blocking(workers=4)
+    engine = Engine(settings.engine)
+    queries = Queries(engine, settings.engine)
+    try:
+        registry = SchemaRegistry(settings.registry)
+        catalog = await blocking.run(open_catalog, settings.iceberg)
+        reader = VersionReader(catalog)
+        versions = VersionFollower(
+            settings.kafka,
+            reader=reader,
+            codec=await MessageCodec.open(registry, COMMITS),
+            tables=[TRADES.table, QUOTES.table],
+            blocking=blocking,
+            readiness=runtime.readiness,
+        )
+        sessions = Sessions(
+            settings.kafka,
+            codec=await MessageCodec.open(registry, SESSIONS),
+            replica=settings.service.replica,
+        )
+        routes = Routes(
+            sessions=sessions,
+            reader=reader,
+            queries=queries,
+            blocking=blocking,
+            clock=runtime.clock,
+            metrics=ReplayMetrics(runtime.metrics),
+            key=settings.replay.cursor_key.get_secret_value().encode(),
+        )
+        app = create_app(
+            routes.routes(), readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock
+        )
+        install_query_problems(app)
+        runtime.readiness.waiting(FOLLOWING, "the sessions are being read")
+
+        async def ready(stop: asyncio.Event) -> None:
+            if await sessions.follower.until_caught_up(stop):
+                runtime.readiness.ready(FOLLOWING)
+
+        works = {
+            "announcements": versions.follower.run,
+            "catalogue": versions.refresh,
+            "sessions": sessions.follower.run,
+            "ready": ready,
+        }
+        yield Service(app=app, loops=[lasting(name, work, runtime.stop) for name, work in works.items()])
+    finally:
+        queries.close()
+        engine.close()
+        blocking.close()
