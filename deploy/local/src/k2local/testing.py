@@ -1,0 +1,107 @@
+"""A whole fleet for tests: its own home, its own ports, stopped at the end whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from k2local import cli
+from k2local.fleet import SERVICES, service_url
+from k2local.ports import free_port
+from k2local.settings import LocalSettings
+
+POLL_SECONDS = 0.1
+
+
+class Fleet:
+    """A running fleet and its HTTP surface."""
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self.settings = settings
+
+    def url(self, service: str) -> str:
+        """Address of a service."""
+        return service_url(self.settings, service)
+
+    def get(self, service: str, path: str, **parameters: Any) -> httpx.Response:
+        """GET with query parameters; the status is the caller's to check."""
+        return httpx.get(f"{self.url(service)}{path}", params=parameters, timeout=120)
+
+    def data(self, service: str, path: str, **parameters: Any) -> Any:
+        """The `data` of a successful answer."""
+        answer = self.get(service, path, **parameters)
+        assert answer.status_code == httpx.codes.OK, answer.text  # noqa: S101 - for tests alone
+        return answer.json()["data"]
+
+    def post(
+        self, content: bytes, *, headers: Mapping[str, str] | None = None, **parameters: Any
+    ) -> httpx.Response:
+        """POST an upload."""
+        url = f"{self.url('ingest-gateway')}/v1/uploads"
+        return httpx.post(url, params=parameters, content=content, headers=dict(headers or {}), timeout=120)
+
+    def upload(self, content: bytes, **parameters: Any) -> dict[str, Any]:
+        """POST and wait: the receipt once it is final."""
+        answer = self.post(content, **parameters)
+        assert answer.status_code in (httpx.codes.OK, httpx.codes.ACCEPTED), answer.text  # noqa: S101
+        return self.receipt(answer.json()["data"]["upload_id"])
+
+    def receipt(self, upload_id: str, *, seconds: float = 120) -> dict[str, Any]:
+        """The receipt once it is final, or as it is when the time is up."""
+        path = f"/v1/uploads/{upload_id}"
+        receipt: dict[str, Any] = self.data("ingest-gateway", path, wait="committed", timeout=seconds)
+        return receipt
+
+    def pid(self, name: str) -> int | None:
+        """The pid of a component that is ready."""
+        states = cli.status(self.settings)
+        return next((s.pid for s in states if s.name == name and s.state == "ready"), None)
+
+    def kill(self, name: str, *, seconds: float = 60) -> None:
+        """SIGKILL a component as soon as it is ready."""
+        os.kill(self._ready(name, seconds), signal.SIGKILL)
+
+    def wait_ready(self, name: str, *, seconds: float = 60) -> None:
+        """Return when the component is ready again."""
+        self._ready(name, seconds)
+
+    def _ready(self, name: str, seconds: float) -> int:
+        deadline = time.monotonic() + seconds
+        while (pid := self.pid(name)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} was not ready after {seconds} s")
+            time.sleep(POLL_SECONDS)
+        return pid
+
+
+@contextmanager
+def running_fleet(home: Path, cache: Path, *, environ: Mapping[str, str] | None = None) -> Iterator[Fleet]:
+    """A fleet in `home`, with more settings for its services in `environ`."""
+    ports = free_port(4 + len(SERVICES))
+    variables = {
+        **os.environ,
+        "K2_HOME": str(home),
+        "K2_CACHE": str(cache),
+        "K2_BASE_PORT": str(ports),
+        "K2_SERVICES_PORT": str(ports + 4),
+        **(environ or {}),
+    }
+
+    def command(name: str) -> None:
+        argv = [sys.executable, "-m", "k2local.cli", name]
+        subprocess.run(argv, env=variables, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+
+    try:
+        command("up")
+        yield Fleet(LocalSettings.from_environ(variables))
+    finally:
+        command("down")

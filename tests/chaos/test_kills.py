@@ -1,0 +1,69 @@
+"""Whatever is killed while an upload is on its way, each of its rows is there once and nothing is left over."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from k2local.testing import Fleet, running_fleet
+
+ROOT = Path(__file__).parents[2]
+ROWS = 200_000
+KILLED = ("csv-loader", "iceberg-sink", "ingest-gateway")
+ROUNDS = 3
+HEADER = "ts_event_ns,symbol,venue,price,size,trade_id\n"
+START = 1_700_000_000_000_000_000
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
+    # Few live snapshots, so that those of earlier versions are soon expired.
+    with running_fleet(tmp_path, cache, environ={"K2_ICEBERG__LIVE_SNAPSHOTS": "3"}) as running:
+        yield running
+
+
+def content(rows: int, *, first: int = 0) -> bytes:
+    lines = (
+        f"{START + n},S{n % 50},XCHAOS,{n % 1000}.{n % 100:02},{1 + n % 9},{first + n}" for n in range(rows)
+    )
+    return (HEADER + "\n".join(lines) + "\n").encode()
+
+
+@pytest.mark.timeout(600)
+def test_each_row_is_there_once_after_nine_kills_and_not_before_its_version(fleet: Fleet) -> None:
+    before = fleet.upload(content(1_000), dataset="trades", source="before")
+    answer = fleet.post(content(ROWS, first=1_000), dataset="trades", source="chaos")
+    assert answer.status_code == 202
+    upload = answer.json()["data"]["upload_id"]
+    unfinished = 0
+    for _ in range(ROUNDS):
+        for name in KILLED:
+            fleet.kill(name)
+        fleet.wait_ready("ingest-gateway")
+        unfinished += fleet.data("ingest-gateway", f"/v1/uploads/{upload}")["state"] != "committed"
+    assert unfinished >= 2, "the kills came too late to hit the upload"
+
+    receipt = fleet.receipt(upload)
+    assert receipt["state"] == "committed"
+    counts = receipt["rows"]
+    assert (counts["read"], counts["committed"], counts["rejected"]) == (ROWS, ROWS, 0)
+
+    assert lines_of(fleet, "chaos", None) == Counter(range(2, ROWS + 2))
+    # More commits, until the snapshot of the version before is gone.
+    for n in range(5):
+        fleet.upload(content(10, first=10**6 + n), dataset="trades", source=f"after-{n}")
+    live = {entry["version"] for entry in fleet.data("query-service", "/v1/snapshots", table="market.trades")}
+    assert before["version"] not in live
+    assert lines_of(fleet, "chaos", before["version"]) == Counter()
+    assert lines_of(fleet, "before", before["version"]) == Counter(range(2, 1_002))
+
+
+def lines_of(fleet: Fleet, source: str, as_of: str | None) -> Counter[int]:
+    version = {} if as_of is None else {"as_of": as_of}
+    answer = fleet.get("query-service", "/v1/trades", source=source, format="csv", **version)
+    assert answer.status_code == 200, answer.text
+    head, *rows = answer.text.splitlines()
+    at = head.split(",").index("line") - len(head.split(","))
+    return Counter(int(row.rsplit(",", -at)[at]) for row in rows)
