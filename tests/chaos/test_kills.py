@@ -1,4 +1,4 @@
-"""Whatever is killed while an upload is on its way, each of its rows is there once and nothing is left over."""
+"""Whatever is killed while an upload is on its way, each of its rows is there once."""
 
 import os
 from collections import Counter

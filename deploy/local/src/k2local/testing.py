@@ -67,8 +67,11 @@ class Fleet:
         return next((s.pid for s in states if s.name == name and s.state == "ready"), None)
 
     def kill(self, name: str, *, seconds: float = 60) -> None:
-        """SIGKILL a component as soon as it is ready."""
-        os.kill(self._ready(name, seconds), signal.SIGKILL)
+        """SIGKILL a component as soon as it is ready; returns when it is gone."""
+        pid = self._ready(name, seconds)
+        os.kill(pid, signal.SIGKILL)
+        while self.pid(name) == pid:
+            time.sleep(POLL_SECONDS)
 
     def wait_ready(self, name: str, *, seconds: float = 60) -> None:
         """Return when the component is ready again."""
