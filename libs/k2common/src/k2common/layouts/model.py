@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -143,11 +143,8 @@ class Layout(_Part):
 
         Raises RecordError that says what is wrong and where.
         """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise RecordError(f"the layout is not valid: {faults}") from error
+        layout: Self = _parsed(cls, text)
+        return layout
 
     @property
     def canonical_json(self) -> str:
@@ -177,12 +174,27 @@ class Layout(_Part):
         return list(dict.fromkeys(known))
 
 
+@lru_cache(maxsize=256)
+def _parsed(kind: type[Any], text: str) -> Any:
+    # Every chunk brings its layout, and nearly all bring the same.
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RecordError(f"the layout is not valid: {faults}") from error
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def known_zone(zone: str) -> str:
     """The zone's name.
 
     Raises ValueError when the time zone database has no such zone.
     """
-    if zone not in available_timezones():
+    if zone not in _zones():
         raise ValueError(f"{zone!r} is no zone of the time zone database")
     return str(ZoneInfo(zone))
 

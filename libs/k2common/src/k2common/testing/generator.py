@@ -25,8 +25,8 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 DAY_NS = 86_400_000_000_000
 MINUTE_NS = 60_000_000_000
-SCALE = 8
-UNIT = 10**SCALE
+DIGITS = 8
+UNIT = 10**DIGITS
 """Prices and sizes are counted in 1e-8."""
 
 FIRST_DAY = date(2026, 3, 2)
@@ -261,21 +261,17 @@ class Book:
         return cls(bids=bids * tick, asks=asks * tick, no_bid=no_bid, no_ask=no_ask)
 
 
-def decimal_text(
-    units: Integers, *, missing: Mask | None = None, point: str = "", scale: int = SCALE
-) -> Column:
-    """Values of 10^-scale as decimals without trailing zeros; null where `missing`.
+def decimal_text(units: Integers, *, missing: Mask | None = None, point: str = "") -> Column:
+    """Values from 0 on, in 1e-8, as decimals without trailing zeros; null where `missing`.
 
     A whole number ends in `point`, which is nothing, or ".0" as some vendors write it.
     """
     coded = pc.dictionary_encode(pa.array(units, mask=missing))
-    low = np.asarray(coded.dictionary.to_numpy(zero_copy_only=False), np.int64)
-    # A decimal is 128 bits: the value, then its sign all through the upper half.
-    halves = pa.py_buffer(np.stack([low, low >> 63], axis=1).tobytes())
-    exact = pa.Array.from_buffers(pa.decimal128(19, scale), len(low), [None, halves])
-    text = pc.utf8_rtrim(exact.cast(pa.string()), "0")
-    whole = pc.ends_with(text, ".")
-    text = pc.if_else(whole, pc.binary_join_element_wise(pc.utf8_rtrim(text, "."), point, ""), text)
+    distinct = np.asarray(coded.dictionary.to_numpy(zero_copy_only=False), np.int64)
+    whole, fraction = (pa.array(part).cast(pa.string()) for part in np.divmod(distinct, UNIT))
+    digits = pc.utf8_rtrim(pc.utf8_lpad(fraction, DIGITS, padding="0"), "0")
+    decimals = pc.binary_join_element_wise(whole, digits, ".")
+    text = pc.if_else(pc.equal(digits, ""), pc.binary_join_element_wise(whole, point, ""), decimals)
     return text.take(coded.indices)
 
 
