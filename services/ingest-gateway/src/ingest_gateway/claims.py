@@ -2,7 +2,7 @@
 
 Claims lie in ingest.claims, compacted, by key. The transactional id of a partition belongs to whoever fenced
 it last, so a claim that was read after the fence is the truth until a write fails. See
-docs/adr/0003-claims-as-journal.md.
+docs/adr/0007-claims-as-journal.md.
 """
 
 from __future__ import annotations
