@@ -31,7 +31,7 @@ def parse_time(text: str, *, zone: str = "UTC") -> int:
             raise RecordError(f"{text!r} is no time; give RFC 3339, a date or nanoseconds since 1970")
         try:
             moment = datetime.fromisoformat(
-                f"{match['date']}T{match['time'] or '00:00'}{match['zone'] or ''}"
+                f"{match['date']}T{match['time'] or '00:00'}{(match['zone'] or '').upper()}"
             )
         except ValueError as error:
             raise RecordError(f"{text!r} is no time: {error}") from error
