@@ -1,0 +1,135 @@
+"""Uploads, queries and replays; pages are turned as the rows are taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from k2client.errors import K2HttpError
+
+TIMEOUT_SECONDS = 60.0
+BLOCK_BYTES = 1024 * 1024
+Json = Mapping[str, Any]
+
+
+class Client(AbstractContextManager["Client"]):
+    """One fleet. Methods raise K2HttpError for an answer other than success, httpx's errors for none."""
+
+    def __init__(
+        self,
+        *,
+        gateway_url: str = "http://127.0.0.1:8001",
+        query_url: str = "http://127.0.0.1:8004",
+        replay_url: str = "http://127.0.0.1:8005",
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._gateway = gateway_url.rstrip("/")
+        self._query = query_url.rstrip("/")
+        self._replay = replay_url.rstrip("/")
+        self._http = httpx.Client(timeout=TIMEOUT_SECONDS, transport=transport)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def upload(self, file: Path | bytes, *, idempotency_key: str | None = None, **parameters: str) -> Json:
+        """POST a file and give its receipt; the same file again gives the receipt that it has.
+
+        A path is streamed, and its name is sent unless `filename` says another.
+        """
+        headers = {"Content-Type": "text/csv"}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        if isinstance(file, Path):
+            parameters.setdefault("filename", file.name)
+        url = f"{self._gateway}/v1/uploads"
+        content = _blocks(file) if isinstance(file, Path) else file
+        return self._data(self._http.post(url, params=parameters, content=content, headers=headers))
+
+    def receipt(self, upload_id: str, *, wait_seconds: float = 0) -> Json:
+        """The receipt as it is; with `wait_seconds` as soon as it is final, or when the time is up."""
+        parameters = {"wait": "committed", "timeout": str(wait_seconds)} if wait_seconds else {}
+        url = f"{self._gateway}/v1/uploads/{upload_id}"
+        return self._data(self._http.get(url, params=parameters, timeout=TIMEOUT_SECONDS + wait_seconds))
+
+    def uploads(self, **filters: str) -> Iterator[Json]:
+        """Receipts, newest first."""
+        return self._pages(f"{self._gateway}/v1/uploads", filters)
+
+    def rejects(self, upload_id: str) -> Iterator[Json]:
+        """The refused rows of an upload, by line."""
+        return self._pages(f"{self._gateway}/v1/uploads/{upload_id}/rejects", {})
+
+    def trades(self, **parameters: str) -> Iterator[Json]:
+        """Trades of a range, all pages of them on one version."""
+        return self._pages(f"{self._query}/v1/trades", parameters)
+
+    def quotes(self, **parameters: str) -> Iterator[Json]:
+        """Quotes of a range, all pages of them on one version."""
+        return self._pages(f"{self._query}/v1/quotes", parameters)
+
+    def summary(self, symbol: str, trading_date: str, **parameters: str) -> Json:
+        """The market summary of a trading date."""
+        url = f"{self._query}/v1/summary/{symbol}/{trading_date}"
+        return self._data(self._http.get(url, params=parameters))
+
+    def versions(self, table: str) -> list[Json]:
+        """The newest versions of a table, newest first."""
+        found: Any = self._data(self._http.get(f"{self._query}/v1/versions", params={"table": table}))
+        return list(found)
+
+    def replay(self, **request: Any) -> Json:
+        """Create a replay session; the arguments are the fields of its body."""
+        return self._data(self._http.post(f"{self._replay}/v1/replays", json=request))
+
+    def replay_stream(self, session_id: str, *, cursor: str | None = None) -> Iterator[Json]:
+        """Every record of the stream; one whose last record is not `replay_completed` was cut off."""
+        parameters = {} if cursor is None else {"cursor": cursor}
+        url = f"{self._replay}/v1/replays/{session_id}/stream"
+        with self._streamed(url, parameters) as answer:
+            for line in answer.iter_lines():
+                yield json.loads(line)
+
+    def _pages(self, url: str, parameters: Mapping[str, str]) -> Iterator[Json]:
+        token: str | None = None
+        while True:
+            turned = {} if token is None else {"page_token": token}
+            answer = _checked(self._http.get(url, params={**parameters, **turned}))
+            page = answer.json()
+            yield from page["data"]
+            token = page["next_page_token"]
+            if token is None:
+                return
+
+    def _data(self, answer: httpx.Response) -> Json:
+        data: Json = _checked(answer).json()["data"]
+        return data
+
+    @contextmanager
+    def _streamed(self, url: str, parameters: Mapping[str, str]) -> Iterator[httpx.Response]:
+        with self._http.stream("GET", url, params=parameters) as answer:
+            if answer.is_error:
+                answer.read()
+            yield _checked(answer)
+
+    def __enter__(self) -> Self:
+        return self
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_error:
+        raise K2HttpError.of(answer)
+    return answer
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            yield block
