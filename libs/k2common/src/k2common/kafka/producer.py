@@ -77,7 +77,8 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
             transactional_id=transactional_id,
             transaction_timeout_ms=int(settings.transaction_timeout_seconds * 1000),
             request_timeout_ms=int(self._limit * 1000),
-            compression_type="zstd",
+            # What is large comes packed, as whole batches or as chunks.
+            compression_type=None,
             max_request_size=settings.max_request_bytes,
             retry_backoff_ms=10,
         )

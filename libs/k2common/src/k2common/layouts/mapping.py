@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from k2common.columnar.arrow import Column
 from k2common.layouts import cells as read
-from k2common.layouts.faults import INSTRUMENT_UNKNOWN, VALUE_UNKNOWN, Mask
+from k2common.layouts.faults import INSTRUMENT_UNKNOWN, VALUE_MISSING, VALUE_UNKNOWN, Mask
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import (
     AssetClass,
@@ -124,19 +125,21 @@ class Mapper:
         rows = self._cells.rows
         default = getattr(self._spec, target) or getattr(self._layout, target, None)
         if isinstance(rule, Text) and rule.column in self._cells.columns:
-            coded = pc.dictionary_encode(read.text(self._cells.columns[rule.column]))
-            if default is not None and coded.null_count:
-                coded = pc.dictionary_encode(pc.fill_null(coded.dictionary_decode(), default))
+            coded = _recoded(self._cells.columns[rule.column], {"": default})
         elif isinstance(rule, Instrument) and default is None:
             return self._by_instrument(done)
         else:
             coded = constant(default, pa.string(), rows)
         if target == "asset_class":
-            coded = pc.dictionary_encode(pc.fill_null(coded.dictionary_decode(), "other"))
-            known = pa.array([value in ASSET_CLASSES for value in coded.dictionary.to_pylist()], pa.bool_())
-            self._unknown(~read.true_where(known.take(coded.indices)), target)
+            coded = _recoded(coded, {None: "other"})
+            self._unknown(_where(coded, lambda value: value not in ASSET_CLASSES), target)
         elif target != "currency":
-            read.require(coded.dictionary.take(coded.indices), target, self._faults)
+            self._faults.mark(
+                _where(coded, lambda value: value is None),
+                code=VALUE_MISSING,
+                column=target,
+                message=f"{target} is empty",
+            )
         return coded
 
     def _by_instrument(self, done: dict[str, Column]) -> Column:
@@ -145,7 +148,7 @@ class Mapper:
             symbols = constant(None, pa.string(), self._cells.rows)
         else:
             symbols = self._instruments.symbols(venue, instrument_id, done["trading_date"])
-        unknown = read.true_where(symbols.dictionary.take(symbols.indices).is_null())
+        unknown = _where(symbols, lambda symbol: symbol is None)
         message = f"no instrument {instrument_id!r} of {venue} is known on that date"
         self._faults.mark(unknown, code=INSTRUMENT_UNKNOWN, column="symbol", message=message)
         return symbols
@@ -182,11 +185,12 @@ class Mapper:
         return None
 
     def _choice(self, cells: Column, rule: Choice) -> Column:
-        coded = pc.dictionary_encode(pc.utf8_lower(pc.utf8_trim_whitespace(cells)))
-        words = [rule.values.get(word) if word else rule.default for word in coded.dictionary.to_pylist()]
-        values = pa.array(words, pa.string())
-        self._unknown(read.true_where(values.take(coded.indices).is_null()), rule.column)
-        return pa.DictionaryArray.from_arrays(coded.indices, values)
+        coded = _coded(cells)
+        words = [word.strip().lower() for word in coded.dictionary.to_pylist()]
+        values = pa.array([rule.values.get(word) if word else rule.default for word in words], pa.string())
+        chosen = pa.DictionaryArray.from_arrays(coded.indices, values)
+        self._unknown(_where(chosen, lambda value: value is None), rule.column)
+        return chosen
 
     def _unknown(self, rows: Mask, column: str) -> None:
         message = f"{column} is none of the values that are known"
@@ -229,8 +233,29 @@ class Mapper:
                 flags[read.true_where(hit)] |= FLAG_OFF_MARKET
 
 
+def _coded(cells: Column) -> Column:
+    return cells if pa.types.is_dictionary(cells.type) else pc.dictionary_encode(cells)
+
+
+def _recoded(cells: Column, other: Mapping[str | None, str | None]) -> Column:
+    """The cells by their few values, some of them replaced; the codes stay as they are."""
+    coded = _coded(cells)
+    values = [other.get(value, value) for value in coded.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(coded.indices, pa.array(values, pa.string()))
+
+
+def _where(coded: Column, condition: Callable[[str | None], bool]) -> Mask:
+    """The rows whose value fulfils the condition, asked once per value."""
+    values = coded.dictionary.to_pylist()
+    fulfilled = np.array([condition(value) for value in (*values, None)], bool)
+    if not fulfilled[:-1].any() and not coded.indices.null_count:
+        return np.zeros(len(coded), bool)
+    found: Mask = fulfilled[pc.fill_null(coded.indices, len(values)).to_numpy()]
+    return found
+
+
 def _words(cells: Column, separator: str | None) -> Column:
-    coded = pc.dictionary_encode(cells)
+    coded = _coded(cells)
     lists = [_split(cell, separator) for cell in coded.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(coded.indices, pa.array(lists, LIST))
 

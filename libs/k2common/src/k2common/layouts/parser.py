@@ -12,8 +12,8 @@ import pyarrow as pa
 from k2common.columnar.arrow import DECIMAL, Column, arrow_schema
 from k2common.layouts.cutter import header_names
 from k2common.layouts.instruments import InstrumentIndex
-from k2common.layouts.mapping import Mapper, constant
-from k2common.layouts.model import Integer, Layout, Number, Time
+from k2common.layouts.mapping import GIVEN, Mapper, constant
+from k2common.layouts.model import Choice, Integer, Layout, Number, Text, Time, Words
 from k2common.layouts.reading import Cells, read_cells
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import DATASETS, REJECTS, avro_schema
@@ -79,10 +79,15 @@ def parse(
 
 
 def _typed(layout: Layout) -> Mapping[str, Any]:
-    """Types that a column may be read as at once, since nothing but one rule looks at it."""
+    """Types that a column may be read as at once, since nothing but one rule looks at it.
+
+    Columns of few values come as dictionary arrays.
+    """
     kinds: dict[str, Any] = {}
-    for rule in layout.fields.values():
-        if isinstance(rule, Number):
+    for target, rule in layout.fields.items():
+        if isinstance(rule, (Choice, Words)) or (isinstance(rule, Text) and target in GIVEN):
+            kinds[rule.column] = pa.dictionary(pa.int32(), pa.string())
+        elif isinstance(rule, Number):
             kinds[rule.column] = DECIMAL
         elif isinstance(rule, Integer):
             kinds[rule.column] = pa.int64()

@@ -204,6 +204,12 @@ def test_an_instrument_that_nobody_knows_is_refused() -> None:
     assert reject(other)["code"] == "INSTRUMENT_UNKNOWN"
 
 
+def test_a_row_without_its_time_is_refused_for_that_and_not_for_its_instrument() -> None:
+    parsed = asx("03/11/2014,07:57:14.754,36.667,20000,3,X,\n03/11/2014,24:57:14,36.667,20000,3,X,\n")
+    assert (reject(parsed)["code"], reject(parsed)["line"]) == ("TIMESTAMP_INVALID", 2)
+    assert row(parsed)["symbol"] == "BHP"
+
+
 @pytest.mark.parametrize(
     ("line", "flags"),
     [("37.7,37.73", 0), ("37.7,37.7", 8), ("37.8,37.7", 4), ("37.7,0.0", 16), ("0,0", 16)],
