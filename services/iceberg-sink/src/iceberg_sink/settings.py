@@ -20,6 +20,12 @@ class SinkSettings(Block):
     fetch_batches: int = Field(
         default=64, ge=1, le=1_000, description="At most so many record batches are taken at once."
     )
+    idle_commit_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        le=86_400,
+        description="Commit offsets alone after so long without rows, before retention can pass them.",
+    )
     look_seconds: float = Field(
         default=1.0, gt=0, le=60, description="How often a waiting upload is looked for in the table."
     )

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from k2common.domain.progress import Progress
+from k2common.errors import RecordError
 from k2common.kafka.follower import Follower
+from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import STATUS
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Version
 
 from iceberg_sink.visibility import is_settled
+
+log = get_logger(__name__)
 
 
 class Statuses:
@@ -51,7 +55,15 @@ class Statuses:
         return starts
 
     async def _take(self, record: Any) -> None:
-        self.add(await self._codec.decode(record.value), place=(record.partition, record.offset))
+        try:
+            status = await self._codec.decode(record.value)
+        except RecordError as error:
+            # Its upload stays hidden, which is safe; the others go on.
+            log.error(
+                "a status cannot be read", partition=record.partition, offset=record.offset, error=str(error)
+            )
+            return
+        self.add(status, place=(record.partition, record.offset))
 
     def add(self, status: Mapping[str, Any], *, place: tuple[int, int]) -> None:
         """Take one status that lies at `place`, a partition and an offset."""

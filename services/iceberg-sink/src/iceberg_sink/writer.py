@@ -57,6 +57,11 @@ class Step:
     written: Written
     offsets: Mapping[int, int]
 
+    @classmethod
+    def empty(cls, offsets: Mapping[int, int]) -> Step:
+        """No rows; the offsets may have passed the marks of transactions."""
+        return cls(written=Written(rows=0, files=(), arrived={}), offsets=offsets)
+
 
 class TableWriter:
     """Owns `partitions` of a dataset's topic until its work is ended or another owner's commit fences it."""
@@ -79,6 +84,7 @@ class TableWriter:
         self._kafka = tools.settings.kafka
         self._sink = tools.settings.sink
         self._looked = 0.0
+        self._committed = tools.clock.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
@@ -106,7 +112,7 @@ class TableWriter:
             while (step := await following) is not None:
                 # The next rows are decoded and written while these are committed.
                 following = asyncio.create_task(self._next(reader, stop))
-                if step.written.files:
+                if step.written.files or self._is_behind(step, expected):
                     await self._commit(step, expected)
                     expected = {**expected, **step.offsets}
                 else:
@@ -117,6 +123,12 @@ class TableWriter:
         finally:
             following.cancel()
             await asyncio.wait({following})
+
+    def _is_behind(self, step: Step, expected: Mapping[int, int | None]) -> bool:
+        """Whether nothing but marks of transactions came for so long that retention may pass the offsets."""
+        idle = self._tools.clock.monotonic() - self._committed
+        moved = any(expected[partition] not in (None, at) for partition, at in step.offsets.items())
+        return moved and idle >= self._sink.idle_commit_seconds
 
     def _head(self) -> Version | None:
         return head_version(load_table(self._tools.catalog, self._dataset.table))
@@ -144,9 +156,9 @@ class TableWriter:
                 rows += sum(batch.count for batch in found)
         if stop.is_set():
             return None
-        if not batches:
-            return Step(written=Written(rows=0, files=(), arrived={}), offsets={})
         positions = await reader.positions()
+        if not batches:
+            return Step.empty({partition: at for (_, partition), at in positions.items()})
         with self._tools.metrics.write_seconds.labels(self._dataset.table).time():
             written = await self._batches.write(batches)
         touched = {batch.partition for batch in batches}
@@ -181,6 +193,7 @@ class TableWriter:
                 attempts=tools.settings.iceberg.commit_attempts,
             )
             await self._announce(result)
+        self._committed = tools.clock.monotonic()
         tools.statuses.settle(dataset.name, result.version, topic=dataset.topic.name)
         tools.metrics.commits.labels(dataset.table).inc()
         tools.metrics.rows.labels(dataset.table).inc(step.written.rows)
@@ -229,7 +242,7 @@ class TableWriter:
             return
         if is_due(head, complete, topic=self._dataset.topic.name):
             self._looked = 0.0
-            await self._commit(Step(written=Written(rows=0, files=(), arrived={}), offsets={}), {})
+            await self._commit(Step.empty({}), {})
         else:
             statuses.settle(name, head, topic=self._dataset.topic.name)
 
