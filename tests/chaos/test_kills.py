@@ -1,9 +1,11 @@
 """Whatever is killed while an upload is on its way, each of its rows is there once."""
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from k2local.testing import Fleet, running_fleet
@@ -20,7 +22,8 @@ START = 1_700_000_000_000_000_000
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
     # Few live snapshots, so that those of earlier versions are soon expired.
-    with running_fleet(tmp_path, cache, environ={"K2_ICEBERG__LIVE_SNAPSHOTS": "3"}) as running:
+    environ = {"K2_ICEBERG__LIVE_SNAPSHOTS": "3", "K2_SINK__IDLE_COMMIT_SECONDS": "2"}
+    with running_fleet(tmp_path, cache, environ=environ) as running:
         yield running
 
 
@@ -53,11 +56,24 @@ def test_each_row_is_there_once_after_nine_kills_and_not_before_its_version(flee
     assert lines_of(fleet, "chaos", None) == Counter(range(2, ROWS + 2))
     # More commits, until the snapshot of the version before is gone.
     for n in range(5):
-        fleet.upload(content(10, first=10**6 + n), dataset="trades", source=f"after-{n}")
+        last = fleet.upload(content(100, first=10**6 + n), dataset="trades", source=f"after-{n}")
     live = {entry["version"] for entry in fleet.data("query-service", "/v1/snapshots", table="market.trades")}
     assert before["version"] not in live
     assert lines_of(fleet, "chaos", before["version"]) == Counter()
     assert lines_of(fleet, "before", before["version"]) == Counter(range(2, 1_002))
+    assert_marks_are_passed(fleet, last)
+
+
+def assert_marks_are_passed(fleet: Fleet, receipt: dict[str, Any]) -> None:
+    """An idle table's offsets go past the mark that ends a transaction, so that retention cannot."""
+    ends = {o["partition"]: o["end"] for o in receipt["offsets"] if o["topic"] == "market.trades.v1"}
+    deadline = time.monotonic() + 60
+    while True:
+        newest = fleet.data("query-service", "/v1/versions", table="market.trades", limit=1)[0]
+        if all(newest["offsets"][str(partition)] > end for partition, end in ends.items()):
+            return
+        assert time.monotonic() < deadline, (newest, ends)
+        time.sleep(0.2)
 
 
 def lines_of(fleet: Fleet, source: str, as_of: str | None) -> Counter[int]:
