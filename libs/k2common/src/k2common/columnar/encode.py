@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -69,11 +70,23 @@ def _coded(avro_type: Any, array: Any, name: str) -> Piece:
     if array.null_count:
         codes = codes.fill_null(len(values))
         values = pa.concat_arrays([values, pa.nulls(1, values.type)])
+    values, used = _used(values, codes.to_numpy())
     encoded = joined(fuse(_column(avro_type, values, name)), len(values))
     if len(values) == 1:
         constant: bytes = encoded[0].as_py()
         return constant
-    return Coded(codes=codes.to_numpy(), values=encoded)
+    return Coded(codes=used, values=encoded)
+
+
+def _used(values: Any, codes: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.int64]]:
+    """The values that rows have; one that filtered rows have left behind may not even be encodable."""
+    counts = np.bincount(codes, minlength=len(values))
+    if counts.all():
+        return values, codes
+    kept = np.flatnonzero(counts)
+    positions = np.zeros(len(values), np.int64)
+    positions[kept] = np.arange(len(kept))
+    return values.take(pa.array(kept)), positions[codes]
 
 
 def _where_valid(array: Any, piece: Piece) -> Piece:

@@ -135,3 +135,19 @@ def test_a_symbol_that_an_enum_lacks_is_refused() -> None:
     }
     with pytest.raises(ValueError, match="c is none of a, b"):
         RecordEncoder(schema, SCHEMA_ID).messages(pa.RecordBatch.from_pydict({"e": ["a", "c"]}))
+
+
+def test_values_that_no_row_has_any_more_are_not_encoded() -> None:
+    symbols = pa.DictionaryArray.from_arrays(pa.array([0, 2], pa.int32()), pa.array(["A", None, "B"]))
+    kinds = pa.DictionaryArray.from_arrays(pa.array([1, 1], pa.int32()), pa.array(["no such kind", "x"]))
+    schema = {
+        "type": "record",
+        "name": "R",
+        "fields": [
+            {"name": "symbol", "type": "string"},
+            {"name": "kind", "type": {"type": "enum", "name": "K", "symbols": ["x", "y"]}},
+        ],
+    }
+    rows = pa.RecordBatch.from_arrays([symbols, kinds], names=["symbol", "kind"])
+    found = RecordEncoder(schema, 1).messages(rows).to_pylist()
+    assert [value[5:] for value in found] == [b"\x02A\x00", b"\x02B\x00"]

@@ -8,10 +8,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from k2common.columnar.encode import RecordEncoder
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout, layout_named
 from k2common.layouts.parser import Parsed, parse
 from k2common.layouts.upload import UploadSpec
+from k2common.schemas.datasets import avro_schema
 
 HEADER = "ts_event_ns,symbol,venue,price,size,side,trade_id,conditions,colour"
 NS = 1_700_000_000_123_456_789
@@ -132,6 +134,8 @@ def test_a_bad_row_is_named_and_the_others_are_taken(
     text = line if isinstance(line, str) else line.decode("utf8", "backslashreplace")
     assert found["raw"] == text
     assert parsed.rows["line"].to_pylist() == [2, 4]
+    assert len(RecordEncoder(avro_schema("trades"), 1).messages(parsed.rows)) == 2
+    assert len(RecordEncoder(avro_schema("rejects"), 1).messages(parsed.rejects)) == 1
     assert parsed.errors == {(column, code): 1}
     assert (parsed.rows_read, parsed.rows_accepted, parsed.rows_rejected) == (3, 2, 1)
 
