@@ -1,5 +1,6 @@
 """What a data engineer relies on: balanced receipts, rejects by line, one upload per content, versions."""
 
+import asyncio
 import hashlib
 import json
 from typing import Any
@@ -9,6 +10,9 @@ import httpx
 import pyarrow as pa
 import pyarrow.ipc
 from k2common.columnar.canonical import Digest
+from k2common.kafka.consumer import MessageReader
+from k2common.schemas.datasets import CHUNKS
+from k2common.settings.kafka import KafkaSettings
 from k2local.testing import Fleet
 
 HEADER = "ts_event_ns,symbol,venue,price,size,trade_id"
@@ -258,3 +262,21 @@ def test_a_replay_on_an_older_version_leaves_out_what_came_later(fleet: Fleet) -
     session = httpx.post(f"{fleet.url('replay-service')}/v1/replays", json=body).json()["data"]
     lines = fleet.get("replay-service", f"/v1/replays/{session['session_id']}/stream").text.splitlines()
     assert json.loads(lines[-1])["rows"] == 10
+
+
+async def test_a_clients_trace_goes_on_in_the_chunks(fleet: Fleet) -> None:
+    trace = uuid4().hex
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    posted = fleet.post(file_of(trades(unique_symbol(), 3)), headers=headers, dataset="trades")
+    upload = posted.json()["data"]["upload_id"].encode()
+    fleet.receipt(upload.decode())
+    settings = KafkaSettings(bootstrap_servers=fleet.settings.bootstrap_servers)
+    places = {(CHUNKS.name, partition): None for partition in range(CHUNKS.partitions)}
+    seen: list[str] = []
+    async with MessageReader(settings, places) as reader, asyncio.timeout(30):
+        while len(seen) < 2:
+            for records in (await reader.fetch(limit=500, wait_seconds=0.5)).values():
+                for record in records:
+                    if record.key == upload:
+                        seen += [value.decode() for name, value in record.headers if name == "traceparent"]
+    assert {value.split("-")[1] for value in seen} == {trace}

@@ -16,6 +16,7 @@ from k2common.kafka.positions import last_record
 from k2common.kafka.producer import Transaction, TransactionalProducer
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
+from k2common.observability.tracing import extract, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
@@ -27,6 +28,7 @@ from csv_loader.processing import Chunk, Encoders, Processed, process, status
 from csv_loader.settings import CsvLoaderSettings
 
 log = get_logger(__name__)
+spans = tracer(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +100,18 @@ class PartitionLoader:
             )
             if messages := fetched.get(place):
                 position = (await reader.positions())[place]
-                return Batch(chunks=[await self._processed(m.value) for m in messages], position=position)
+                return Batch(
+                    chunks=[await self._processed(message) for message in messages], position=position
+                )
         return None
 
-    async def _processed(self, value: bytes) -> Processed:
+    async def _processed(self, record: Any) -> Processed:
         tools = self._tools
-        message = await tools.chunks.decode(value)
+        message = await tools.chunks.decode(record.value)
         chunk = Chunk(message=message, upload=UploadSpec.from_avro(message["upload"]))
         instruments = await tools.instruments.at(chunk.upload.instruments_version)
-        with tools.metrics.parse_seconds.time():
+        context = extract(record.headers)
+        with tools.metrics.parse_seconds.time(), spans.start_as_current_span("parse chunk", context=context):
             return await tools.blocking.run(
                 process, chunk, encoders=tools.encoders, instruments=instruments, now=tools.clock.now()
             )

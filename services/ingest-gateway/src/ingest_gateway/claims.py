@@ -20,6 +20,7 @@ from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.layouts.cutter import CutPosition
 from k2common.layouts.upload import UploadSpec
+from k2common.observability.tracing import inject
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import CLAIM_PARTITIONS, CLAIMS
 from k2common.settings.kafka import KafkaSettings
@@ -115,6 +116,7 @@ class _Partition:
                             key=message.key.encode(),
                             value=message.value,
                             partition=message.partition,
+                            headers=inject(),
                         )
                     value = self._codec.encode(claim.to_avro())
                     await work.send(CLAIMS.name, key=key.encode(), value=value, partition=self._number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from random import Random
 
@@ -13,6 +14,7 @@ from k2common.columnar.partition import partition_of
 from k2common.layouts.cutter import Cut, CutPosition, cut
 from k2common.layouts.model import Layout
 from k2common.observability.logging import get_logger
+from k2common.observability.tracing import Context, current, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
@@ -24,6 +26,7 @@ from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.spool import Spool
 
 log = get_logger(__name__)
+spans = tracer(__name__)
 
 
 def chunk_partition(upload_id: str, size: int, *, bulk_bytes: int) -> int:
@@ -68,14 +71,14 @@ class Publisher:
         self._replica = replica
         self._section_chunks = chunks_per_transaction
         self._workers = concurrent_uploads
-        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[str, str, Context]] = asyncio.Queue()
         self._known: set[str] = set()
 
     def enqueue(self, claim: Claim) -> None:
         """Publish the upload soon; one that waits already waits on."""
         if claim.upload.upload_id not in self._known and self._spool.has(claim.upload.upload_id):
             self._known.add(claim.upload.upload_id)
-            self._waiting.put_nowait((claim.key, claim.upload.upload_id))
+            self._waiting.put_nowait((claim.key, claim.upload.upload_id, current()))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; what is unfinished then goes on after the next start."""
@@ -91,13 +94,14 @@ class Publisher:
             if not waiting.done():
                 waiting.cancel()
                 return
-            key, upload_id = waiting.result()
-            await until_stopped(
-                lambda key=key, upload_id=upload_id: self._publish(key, upload_id, stop),  # type: ignore[misc]
-                stop=stop,
-                name=f"publish {upload_id}",
-                random=Random(),  # noqa: S311 - scatters retries
-            )
+            key, upload_id, context = waiting.result()
+            with spans.start_as_current_span("publish upload", context=context):
+                await until_stopped(
+                    partial(self._publish, key, upload_id, stop),
+                    stop=stop,
+                    name=f"publish {upload_id}",
+                    random=Random(),  # noqa: S311 - scatters retries
+                )
             self._known.discard(upload_id)
 
     async def _publish(self, key: str, upload_id: str, stop: asyncio.Event) -> None:

@@ -20,7 +20,7 @@ class ReplayRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    datasets: tuple[DatasetName, ...] = Field(default=("trades",), min_length=1, max_length=2)
+    datasets: tuple[DatasetName, ...] = Field(default=("trades",), min_length=1, max_length=10)
     symbols: tuple[str, ...] = Field(default=("*",), min_length=1, max_length=2_000)
     venues: tuple[str, ...] = Field(default=(), max_length=100)
     source: str | None = Field(default=None, max_length=256)

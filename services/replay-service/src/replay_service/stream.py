@@ -97,7 +97,7 @@ class Replay:
             parameters = Parameters()
             sql = self._sql(scans, parameters, cursor.key)
             async for batch in self._queries.batches(sql, parameters.values, rows=PART_ROWS):
-                for part in _cut_at_blocks(pa.Table.from_batches([batch]), digest.rows):
+                for part in split_at_blocks(pa.Table.from_batches([batch]), digest.rows):
                     await self._blocking.run(digest.update, part.select(self._columns))
                     yield lines(part[TEXT].combine_chunks())
                     if digest.rows % BLOCK_ROWS == 0:
@@ -147,11 +147,12 @@ def _with_empty(datasets: Sequence[Dataset], present: Mapping[str, Scan]) -> Seq
     return [present.get(d.name) or Scan(dataset=d, plan=nothing) for d in datasets]
 
 
-def _cut_at_blocks(rows: pa.Table, before: int) -> Sequence[pa.Table]:
+def split_at_blocks(rows: pa.Table, before: int) -> Sequence[pa.Table]:
+    """The rows that follow after `before` others, split where a block of the digest ends."""
     first = BLOCK_ROWS - before % BLOCK_ROWS
     if rows.num_rows <= first:
         return [rows] if rows.num_rows else []
-    return [rows.slice(0, first), *_cut_at_blocks(rows.slice(first), 0)]
+    return [rows.slice(0, first), *split_at_blocks(rows.slice(first), 0)]
 
 
 def _checkpoint(digest: Digest, part: pa.Table) -> Checkpoint:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -19,12 +19,14 @@ from ulid import ULID
 from k2common.errors import TransientError
 from k2common.http.problems import Problem, problem_response
 from k2common.observability.logging import get_logger
+from k2common.observability.tracing import extract_http, tracer
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.readiness import Readiness
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 RETRY_SECONDS = "2"
 log = get_logger(__name__)
+spans = tracer(__name__)
 
 
 def create_app(
@@ -118,8 +120,10 @@ class _Requests:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
+        context = extract_http(Headers(scope=scope))
         try:
-            await self._app(scope, receive, send_with_id)
+            with spans.start_as_current_span("http request", context=context):
+                await self._app(scope, receive, send_with_id)
         # Nothing is swallowed: the error is logged, and a response that has begun is cut off by the raise.
         except Exception as error:
             log.error("a request failed", request_id=request_id, path=scope["path"], exc_info=error)
