@@ -1,11 +1,11 @@
 """An upload's rows are hidden until all of them are in the table; then it is shown, or hidden for good."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from iceberg_sink.statuses import Statuses
+from iceberg_sink.statuses import Statuses, earliest_resume
 from iceberg_sink.visibility import arrivals, hidden_after, is_due, is_settled, merged
 from k2common.domain.progress import Progress
 from k2common.schemas.datasets import TRADES
@@ -168,3 +168,21 @@ def test_offsets_of_an_older_epoch_cover_nothing_of_a_newer_one() -> None:
 def test_arrivals_are_the_places_of_each_uploads_rows() -> None:
     found = arrivals(trade_rows(7, 3, partition=1, upload="U9"))
     assert found == {"U9": (OffsetRange(epoch=0, partition=1, first=7, end=10),)}
+
+
+def test_a_new_replica_begins_before_the_first_status_of_what_is_open() -> None:
+    codec: Any = None
+    statuses = Statuses(KafkaSettings(bootstrap_servers="nowhere:1"), codec=codec, starts={0: 100, 1: 50})
+    for offset, upload in ((7, "U1"), (3, "U2"), (9, "U1")):
+        statuses.add(status(upload, offset), place=(0, offset))
+    assert statuses.resume("trades") == {0: 3, 1: 50}
+    assert statuses.resume("quotes") == {0: 100, 1: 50}
+
+
+def test_statuses_begin_where_the_table_that_is_furthest_behind_begins() -> None:
+    first, second = (
+        replace(first_version(TRADES.table), resume={"ingest.status.v1": resume})
+        for resume in ({0: 5, 1: 9}, {0: 7, 1: 2})
+    )
+    assert earliest_resume([first, second]) == {0: 5, 1: 2}
+    assert earliest_resume([first, None]) is None

@@ -57,6 +57,24 @@ def test_each_version_gives_its_own_rows(catalog: Catalog, engine: Engine) -> No
     assert sorted(uploads[2]) == ["U1"] * 5 + ["U2"] * 3 + ["U3"] * 2
 
 
+def test_a_file_that_only_begins_in_the_version_is_read_up_to_its_offset(
+    catalog: Catalog, engine: Engine
+) -> None:
+    append_trades(catalog, 5, upload="U1")
+    append_trades(catalog, 5, upload="U2", partition=1)
+    whole = scan_of(catalog, 2)
+    for offsets in ({0: 3}, {0: 0, 1: 5}, {0: 5, 1: 1}, {}):
+        plan = replace(
+            whole.plan,
+            version=replace(whole.plan.version, offsets=offsets),
+            all_visible=(),
+            straddling=whole.plan.all_visible,
+        )
+        rows = found(engine, replace(whole, plan=plan))
+        expected = [(p, n) for p in (0, 1) for n in range(offsets.get(p, 0))]
+        assert sorted((row["kafka_partition"], row["kafka_offset"]) for row in rows) == expected
+
+
 def test_the_rows_come_in_the_total_order_and_pages_meet(catalog: Catalog, engine: Engine) -> None:
     append_trades(catalog, 40, upload="U1", days=3)
     append_trades(catalog, 40, upload="U2", partition=1)
