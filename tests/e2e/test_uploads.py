@@ -1,6 +1,9 @@
 """What a data engineer relies on: balanced receipts, rejects by line, one upload per content, versions."""
 
 import asyncio
+import base64
+import csv
+import gzip
 import hashlib
 import json
 from typing import Any
@@ -9,6 +12,8 @@ from uuid import uuid4
 import httpx
 import pyarrow as pa
 import pyarrow.ipc
+import pytest
+import zstandard
 from k2common.columnar.canonical import Digest
 from k2common.kafka.consumer import MessageReader
 from k2common.schemas.datasets import CHUNKS
@@ -130,6 +135,55 @@ def test_uploads_are_listed_newest_first_and_filtered(fleet: Fleet) -> None:
         "ingest-gateway", "/v1/uploads", batch=batch, limit=2, page_token=answer["next_page_token"]
     ).json()
     assert [entry["upload_id"] for entry in answer["data"] + rest["data"]] == ids[::-1]
+
+
+def test_a_batch_adds_up_its_uploads(fleet: Fleet) -> None:
+    batch = uuid4().hex
+    for count in (3, 4):
+        lines = [*trades(unique_symbol(), count), "bad"]
+        fleet.upload(file_of(lines), dataset="trades", batch=batch)
+    found = fleet.data("ingest-gateway", f"/v1/batches/{batch}")
+    assert (found["uploads"], found["states"], found["final"]) == (2, {"committed": 2}, True)
+    rows = found["rows"]
+    assert (rows["read"], rows["committed"], rows["rejected"]) == (9, 7, 2)
+    assert found["errors"] == [{"column": None, "code": "COLUMN_COUNT", "count": 2}]
+    assert fleet.get("ingest-gateway", "/v1/batches/none").json()["code"] == "BATCH_NOT_FOUND"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_packed_file_is_the_same_upload_as_the_plain_one(fleet: Fleet, encoding: str) -> None:
+    content = file_of(trades(unique_symbol(), 5))
+    packed = gzip.compress(content) if encoding == "gzip" else zstandard.compress(content)
+    digest = base64.b64encode(hashlib.sha256(packed).digest()).decode()
+    headers = {"Content-Encoding": encoding, "Content-Digest": f"sha-256=:{digest}:"}
+    first = fleet.post(packed, headers=headers, dataset="trades")
+    assert first.status_code == 202
+    receipt = fleet.receipt(first.json()["data"]["upload_id"])
+    assert (receipt["bytes"], receipt["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    again = fleet.post(content, dataset="trades")
+    assert (again.status_code, again.json()["data"]["upload_id"]) == (200, receipt["upload_id"])
+    wrong = fleet.post(packed[:-1] + b"x", headers=headers, dataset="trades")
+    assert wrong.status_code == 400
+
+
+def test_rejects_are_given_whole_as_ndjson_and_csv(fleet: Fleet) -> None:
+    upload = fleet.upload(file_of(["a", 'b,"x, y"', "c"]), dataset="trades")["upload_id"]
+    path = f"/v1/uploads/{upload}/rejects"
+    listed = fleet.data("ingest-gateway", path)
+    lines = fleet.get("ingest-gateway", path, format="ndjson").text.splitlines()
+    assert [json.loads(line) for line in lines] == listed
+    table = list(csv.DictReader(fleet.get("ingest-gateway", path, format="csv").text.splitlines()))
+    assert [(row["line"], row["raw"]) for row in table] == [(str(row["line"]), row["raw"]) for row in listed]
+
+
+def test_layouts_are_listed_and_can_be_posted_as_they_are_shown(fleet: Fleet) -> None:
+    listed = fleet.data("ingest-gateway", "/v1/layouts")
+    assert {"asx-trades", "k2", "binance-quotes"} <= {entry["name"] for entry in listed}
+    shown = fleet.data("ingest-gateway", "/v1/layouts/k2", dataset="trades")
+    receipt = fleet.upload(file_of(trades(unique_symbol(), 2)), layout=json.dumps(shown))
+    assert (receipt["state"], receipt["rows"]["committed"]) == ("committed", 2)
+    for name in ("k2", "nasdaq"):
+        assert fleet.get("ingest-gateway", f"/v1/layouts/{name}").json()["code"] == "LAYOUT_NOT_FOUND"
 
 
 def test_an_older_version_does_not_see_a_later_upload(fleet: Fleet) -> None:

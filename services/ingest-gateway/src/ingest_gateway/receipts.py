@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -55,6 +56,26 @@ def receipt(upload: Upload, tracker: Tracker) -> dict[str, Any]:
     return document(upload.spec, progress, state=state, end=end, finished_at=None)
 
 
+def batch_receipt(batch: str, receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The receipts of a label's uploads, added up."""
+    states = Counter(entry["state"] for entry in receipts)
+    rows: Counter[str] = Counter()
+    errors: Counter[tuple[str | None, str]] = Counter()
+    for entry in receipts:
+        rows.update(entry["rows"])
+        errors.update({(error["column"], error["code"]): error["count"] for error in entry["errors"]})
+    return {
+        "batch": batch,
+        "uploads": len(receipts),
+        "final": all(entry["state"] in FINAL_STATES for entry in receipts),
+        "states": dict(sorted(states.items())),
+        "bytes": sum(entry["bytes"] for entry in receipts),
+        "rows": dict(rows),
+        "errors": _errors(errors),
+        "received_at": min(entry["received_at"] for entry in receipts),
+    }
+
+
 def document(
     spec: UploadSpec, progress: Progress, *, state: str, end: Settled | None, finished_at: datetime | None
 ) -> dict[str, Any]:
@@ -81,12 +102,7 @@ def document(
             "published": progress.rows_accepted,
             "committed": committed,
         },
-        "errors": [
-            {"column": column, "code": code, "count": count}
-            for (column, code), count in sorted(
-                progress.errors.items(), key=lambda item: (-item[1], str(item[0]))
-            )
-        ],
+        "errors": _errors(progress.errors),
         "offsets": [
             {"topic": topic, "partition": partition, "epoch": epoch, "end": end_offset}
             for (topic, partition), (epoch, end_offset) in sorted(progress.ends.items())
@@ -143,6 +159,11 @@ def _state(claim: Claim | None, progress: Progress) -> str:
     if progress.seen or (claim is not None and claim.state != "claimed"):
         return "loading"
     return "queued"
+
+
+def _errors(counts: Mapping[tuple[str | None, str], int]) -> list[dict[str, Any]]:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    return [{"column": column, "code": code, "count": count} for (column, code), count in ordered]
 
 
 def _failure(progress: Progress) -> str:

@@ -40,10 +40,13 @@ class Reception:
     async def take(self, request: UploadRequest, body: AsyncIterator[bytes]) -> tuple[Claim, bool]:
         """The claim of the upload, and whether it is new.
 
-        Raises Problem for a body that is too long (413), whose header does not fit or whose key stands for
-        another upload (422); TransientError when Kafka or the catalogue is away. Then nothing is left.
+        Raises Problem for a body that is too long (413) or broken (400), for a header that does not fit or a
+        key that stands for another upload (422); TransientError when Kafka or the catalogue is away. Then
+        nothing is left.
         """
-        received = await self.spool.receive(body)
+        received = await self.spool.receive(
+            body, unpacker=request.unpacker(), expected=request.expected_digest
+        )
         try:
             header = await self.blocking.run(_header, received, request.layout)
             request.check_header(header)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars as pl
+import pyarrow as pa
 import pyarrow.compute as pc
+from k2common.columnar.arrow import arrow_schema
 from k2common.iceberg.catalog import Catalog
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rows import read_rows
 from k2common.runtime.blocking import Blocking
-from k2common.schemas.datasets import REJECTS
+from k2common.schemas.datasets import REJECTS, avro_schema
 from k2common.versions import format_token
 
 COLUMNS = ("line", "byte_offset", "column", "code", "message", "raw")
@@ -33,17 +36,36 @@ class Rejects:
         """
         return await self._blocking.run(self._read, upload_id, after_line, limit)
 
+    async def export(self, upload_id: str, form: str) -> tuple[str | None, bytes]:
+        """The version's token, and all rejects of the upload by line, as ndjson or csv.
+
+        Raises TransientError when the warehouse does not answer.
+        """
+        return await self._blocking.run(self._export, upload_id, form)
+
     def _read(
         self, upload_id: str, after_line: int, limit: int
     ) -> tuple[str | None, Sequence[Mapping[str, Any]]]:
+        token, rows = self._rows(upload_id)
+        found = rows.filter(pc.greater(rows["line"], after_line)).slice(0, limit)
+        return token, found.to_pylist()
+
+    def _export(self, upload_id: str, form: str) -> tuple[str | None, bytes]:
+        token, rows = self._rows(upload_id)
+        frame = pl.DataFrame(pl.from_arrow(rows))
+        text: str = frame.write_ndjson() if form == "ndjson" else frame.write_csv()
+        return token, text.encode()
+
+    def _rows(self, upload_id: str) -> tuple[str | None, pa.Table]:
         version = self._reader.refresh(REJECTS.table)
+        schema = arrow_schema(avro_schema(REJECTS.topic.schema))
+        nothing = pa.schema([schema.field(name) for name in COLUMNS]).empty_table()
         if version is None:
-            return None, []
+            return None, nothing
         token = format_token({REJECTS.table: version.number})
         plan = self._reader.plan(version, upload_id=upload_id)
         rows = read_rows(self._catalog, plan, ("upload_id", *COLUMNS))
         if not rows.num_rows:
-            return token, []
-        wanted = pc.and_(pc.equal(rows["upload_id"], upload_id), pc.greater(rows["line"], after_line))
-        found = rows.filter(wanted).sort_by("line").slice(0, limit)
-        return token, found.select(list(COLUMNS)).to_pylist()
+            return token, nothing
+        found = rows.filter(pc.equal(rows["upload_id"], upload_id)).sort_by("line")
+        return token, found.select(list(COLUMNS))

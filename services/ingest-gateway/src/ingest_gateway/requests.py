@@ -18,6 +18,9 @@ from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import MARKET_DATASETS
 from starlette.requests import Request
 
+from ingest_gateway.digests import ContentDigest
+from ingest_gateway.unpacking import UNPACKERS, Unpacker
+
 TEXTS = ("source", "filename", "symbol", "venue", "asset_class", "currency", "timezone", "batch")
 PARAMETERS = ("dataset", "layout", "on_error", "max_reject_ratio", *TEXTS)
 MAX_TEXT = 256
@@ -34,6 +37,12 @@ class UploadRequest:
     on_error: str
     max_reject_ratio: float | None
     idempotency_key: str | None
+    encoding: str
+    expected_digest: ContentDigest
+
+    def unpacker(self) -> Unpacker:
+        """What turns the body into its content."""
+        return UNPACKERS[self.encoding]()
 
     @property
     def needs_instruments(self) -> bool:
@@ -108,11 +117,11 @@ class UploadRequest:
 def read_request(request: Request) -> UploadRequest:
     """The parameters and headers of `POST /v1/uploads`.
 
-    Raises Problem 400 for one that is unknown or malformed, 415 for a body that is not plain CSV text, 422
+    Raises Problem 400 for one that is unknown or malformed, 415 for a body that is not CSV text, 422
     for a layout that does not exist or does not fit.
     """
     require_known(request, PARAMETERS)
-    _check_media(request)
+    encoding = _encoding(request)
     given = request.query_params
     errors = [
         FieldError(parameter=name, code="INVALID", message=f"{name} has 1 to {MAX_TEXT} printable characters")
@@ -138,18 +147,21 @@ def read_request(request: Request) -> UploadRequest:
         on_error=on_error,
         max_reject_ratio=ratio,
         idempotency_key=key,
+        encoding=encoding,
+        expected_digest=ContentDigest(request.headers.get("Content-Digest")),
     )
 
 
-def _check_media(request: Request) -> None:
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
+def _encoding(request: Request) -> str:
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     media = request.headers.get("Content-Type", "text/csv").partition(";")[0].strip().lower()
-    if encoding != "identity" or media not in ("text/csv", "text/plain", "application/octet-stream"):
+    if encoding not in UNPACKERS or media not in ("text/csv", "text/plain", "application/octet-stream"):
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "UNSUPPORTED_MEDIA_TYPE",
-            f"the body is {media} with encoding {encoding}; text/csv without encoding is taken",
+            f"the body is {media} with encoding {encoding}; text/csv is taken, plain or as gzip or zstd",
         )
+    return encoding
 
 
 def _layout(text: str, dataset: str | None) -> Layout:

@@ -7,21 +7,25 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from k2common.errors import RecordError
+from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.paging import sign, verify
 from k2common.http.parameters import invalid, require_known
 from k2common.http.problems import FieldError, Problem
+from k2common.layouts.model import builtin_layouts, layout_named
 from k2common.runtime.clock import Clock
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingest_gateway.receipts import FINAL_STATES, receipt
+from ingest_gateway.receipts import FINAL_STATES, batch_receipt, receipt
 from ingest_gateway.reception import Reception
 from ingest_gateway.rejects import Rejects
 from ingest_gateway.requests import read_request
 from ingest_gateway.tracker import Tracker, Upload
 
 LIST_FILTERS = ("state", "source", "dataset", "filename", "batch")
+REJECT_FORMATS = ("json", "ndjson", "csv")
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_WAIT_SECONDS = 300.0
@@ -46,6 +50,9 @@ class Routes:
             Route("/v1/uploads", self.list, methods=["GET"]),
             Route("/v1/uploads/{upload_id}", self.get, methods=["GET"]),
             Route("/v1/uploads/{upload_id}/rejects", self.get_rejects, methods=["GET"]),
+            Route("/v1/batches/{batch}", self.get_batch, methods=["GET"]),
+            Route("/v1/layouts", self.list_layouts, methods=["GET"]),
+            Route("/v1/layouts/{name}", self.get_layout, methods=["GET"]),
         ]
 
     async def post(self, request: Request) -> Response:
@@ -87,14 +94,52 @@ class Routes:
 
     async def get_rejects(self, request: Request) -> Response:
         """The refused rows of an upload by line, as far as they are in the table."""
-        require_known(request, ("limit", "page_token"))
+        require_known(request, ("limit", "page_token", "format"))
         upload_id = request.path_params["upload_id"]
         self._known(upload_id)
+        form = choose(request, request.query_params.get("format"), REJECT_FORMATS)
+        if form != "json":
+            version, content = await self._rejects.export(upload_id, form)
+            headers = {"X-K2-Version": version or ""}
+            return Response(content, media_type=MEDIA_TYPES[form], headers=headers)
         limit = _limit(request)
         after = int(self._page(request).get("after", 0))
         version, rows = await self._rejects.of(upload_id, after_line=after, limit=limit + 1)
         token = sign({"after": rows[limit - 1]["line"]}, self._key) if len(rows) > limit else None
         return JSONResponse(self._page_of(rows[:limit], token, request, version=version))
+
+    async def get_batch(self, request: Request) -> Response:
+        """What became of all uploads with this label, added up."""
+        require_known(request, ())
+        batch = request.path_params["batch"]
+        found = [
+            entry
+            for upload in self._tracker.uploads.values()
+            if (upload.spec is not None or upload.final is not None)
+            and (entry := receipt(upload, self._tracker))["batch"] == batch
+        ]
+        if not found:
+            raise Problem(HTTPStatus.NOT_FOUND, "BATCH_NOT_FOUND", f"no upload has the label {batch}")
+        return JSONResponse(self._single(batch_receipt(batch, found), request))
+
+    async def list_layouts(self, request: Request) -> Response:
+        """The built-in layouts."""
+        require_known(request, ())
+        entries = [
+            {"name": layout.name, "dataset": layout.dataset, "description": layout.description}
+            for layout in builtin_layouts()
+        ]
+        return JSONResponse(self._page_of(entries, None, request))
+
+    async def get_layout(self, request: Request) -> Response:
+        """One layout, as it could be posted inline; `dataset` where the name stands for several."""
+        require_known(request, ("dataset",))
+        name, dataset = request.path_params["name"], request.query_params.get("dataset")
+        try:
+            layout = layout_named(name, dataset=dataset)
+        except RecordError as error:
+            raise Problem(HTTPStatus.NOT_FOUND, "LAYOUT_NOT_FOUND", str(error)) from error
+        return JSONResponse(self._single(layout.model_dump(mode="json"), request))
 
     async def _wait(self, upload_id: str, seconds: float) -> None:
         try:

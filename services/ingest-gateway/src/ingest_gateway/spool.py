@@ -14,6 +14,9 @@ from k2common.http.problems import Problem
 from k2common.runtime.blocking import Blocking
 from ulid import ULID
 
+from ingest_gateway.digests import ContentDigest
+from ingest_gateway.unpacking import Unpacker
+
 PARTIAL = ".partial"
 
 
@@ -38,26 +41,33 @@ class Spool:
             left.unlink()
         self._found = frozenset(path.name for path in folder.iterdir())
 
-    async def receive(self, body: AsyncIterator[bytes]) -> Received:
-        """Write the body as it comes; it is on disk for good when this returns.
+    async def receive(
+        self, body: AsyncIterator[bytes], *, unpacker: Unpacker, expected: ContentDigest
+    ) -> Received:
+        """Write the content of the body as it comes; it is on disk for good when this returns.
 
-        Raises Problem 413 for a body that is too long. A body that ends early leaves nothing behind.
+        Raises Problem 413 for a content that is too long, however small the body is that holds it, and 400
+        for a body that cannot be unpacked or has another digest. A body that ends early leaves nothing.
         """
         path = self._folder / f"{ULID()}{PARTIAL}"
         digest = hashlib.sha256()
         size = 0
         try:
             with path.open("wb") as file:
-                async for part in body:
-                    size += len(part)
-                    if size > self._limit:
-                        raise Problem(
-                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                            "UPLOAD_TOO_LARGE",
-                            f"the body is longer than {self._limit} bytes",
-                        )
-                    digest.update(part)
-                    file.write(part)
+                async for data in body:
+                    expected.update(data)
+                    for part in unpacker.feed(data):
+                        size += len(part)
+                        if size > self._limit:
+                            raise Problem(
+                                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                                "UPLOAD_TOO_LARGE",
+                                f"the content is longer than {self._limit} bytes",
+                            )
+                        digest.update(part)
+                        file.write(part)
+                unpacker.end()
+                expected.check()
                 file.flush()
                 await self._blocking.run(os.fsync, file.fileno())
         except BaseException:

@@ -1,11 +1,15 @@
 """A body is on disk whole, or nothing of it is."""
 
+import gzip
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from ingest_gateway.spool import Spool
+import zstandard
+from ingest_gateway.digests import ContentDigest
+from ingest_gateway.spool import Received, Spool
+from ingest_gateway.unpacking import UNPACKERS
 from k2common.http.problems import Problem
 from k2common.runtime.blocking import Blocking
 
@@ -31,12 +35,16 @@ async def body(*parts: bytes, broken: bool = False) -> AsyncIterator[bytes]:
         raise ConnectionResetError
 
 
+async def receive(spool: Spool, parts: AsyncIterator[bytes], *, encoding: str = "identity") -> Received:
+    return await spool.receive(parts, unpacker=UNPACKERS[encoding](), expected=ContentDigest(None))
+
+
 def files(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "spool").iterdir())
 
 
 async def test_a_body_is_counted_and_hashed(spool: Spool) -> None:
-    received = await spool.receive(body(b"abc", b"", b"def"))
+    received = await receive(spool, body(b"abc", b"", b"def"))
     assert (received.bytes, received.sha256) == (6, hashlib.sha256(b"abcdef").hexdigest())
     spool.keep(received, ID)
     assert spool.has(ID)
@@ -46,14 +54,14 @@ async def test_a_body_is_counted_and_hashed(spool: Spool) -> None:
 
 async def test_a_body_that_is_too_long_leaves_nothing(spool: Spool, tmp_path: Path) -> None:
     with pytest.raises(Problem) as caught:
-        await spool.receive(body(b"x" * 8, b"y" * 3))
+        await receive(spool, body(b"x" * 8, b"y" * 3))
     assert caught.value.status == 413
     assert files(tmp_path) == []
 
 
 async def test_a_body_that_ends_early_leaves_nothing(spool: Spool, tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError):
-        await spool.receive(body(b"abc", broken=True))
+        await receive(spool, body(b"abc", broken=True))
     assert files(tmp_path) == []
 
 
@@ -69,7 +77,7 @@ async def test_a_start_removes_halves_and_what_no_claim_wants(tmp_path: Path, bl
 
 
 async def test_what_came_since_the_start_is_never_swept(spool: Spool, tmp_path: Path) -> None:
-    spool.keep(await spool.receive(body(b"abc")), ID)
+    spool.keep(await receive(spool, body(b"abc")), ID)
     spool.sweep(set())
     assert files(tmp_path) == [ID]
 
@@ -77,3 +85,16 @@ async def test_what_came_since_the_start_is_never_swept(spool: Spool, tmp_path: 
 async def test_a_name_that_is_no_upload_is_no_path(spool: Spool) -> None:
     with pytest.raises(ValueError, match=r"(?i)ulid|length|characters"):
         spool.has("../../etc/passwd")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_a_small_body_of_a_large_content_stops_at_the_limit(
+    spool: Spool, tmp_path: Path, encoding: str
+) -> None:
+    content = bytes(500_000_000)
+    packed = gzip.compress(content, 1) if encoding == "gzip" else zstandard.compress(content)
+    assert len(packed) < 3_000_000
+    with pytest.raises(Problem) as caught:
+        await receive(spool, body(packed), encoding=encoding)
+    assert caught.value.status == 413
+    assert files(tmp_path) == []
