@@ -92,6 +92,26 @@ def test_the_same_file_at_both_gateways_in_one_moment_is_one_upload(fleet: Fleet
     assert lines(fleet, source) == list(range(2, 30_002))
 
 
+@pytest.mark.parametrize("turn", range(5))
+def test_many_small_files_at_both_gateways_at_once(fleet: Fleet, second: str, turn: int) -> None:
+    files = [content(f"R{uuid4().hex[:8].upper()}", 5 + turn) for _ in range(6)]
+
+    def post(number: int) -> tuple[int, str]:
+        url = [fleet.url("ingest-gateway"), second][number % 2]
+        answer = httpx.post(
+            f"{url}/v1/uploads", params={"dataset": "trades"}, content=files[number // 2], timeout=60
+        )
+        return answer.status_code, answer.json()["data"]["upload_id"]
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(post, range(12)))
+    for first, other in zip(answers[::2], answers[1::2], strict=True):
+        assert sorted((first[0], other[0])) == [200, 202]
+        assert first[1] == other[1]
+        receipt = fleet.receipt(first[1])
+        assert (receipt["state"], receipt["rows"]["committed"]) == ("committed", 5 + turn)
+
+
 def test_uploads_at_both_gateways_are_each_whole(fleet: Fleet, second: str) -> None:
     sources = [f"R{uuid4().hex[:8].upper()}" for _ in range(8)]
 

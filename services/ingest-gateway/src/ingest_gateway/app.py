@@ -37,7 +37,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
     registry = SchemaRegistry(settings.registry)
     metrics = GatewayMetrics(runtime.metrics)
     blocking = Blocking(workers=4)
-    journal = Journal(settings.kafka, await MessageCodec.open(registry, CLAIMS))
+    journal = Journal(settings.kafka, await MessageCodec.open(registry, CLAIMS), clock=runtime.clock)
     try:
         catalog = await blocking.run(open_catalog, settings.iceberg)
         reader = VersionReader(catalog)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from random import Random
 from typing import Any, Self
 
 from k2common.columnar.partition import partition_of
@@ -22,10 +23,14 @@ from k2common.layouts.cutter import CutPosition
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.tracing import inject
 from k2common.registry.codec import MessageCodec
+from k2common.runtime.clock import Clock
+from k2common.runtime.retry import delays
 from k2common.schemas.datasets import CLAIM_PARTITIONS, CLAIMS
 from k2common.settings.kafka import KafkaSettings
 
 OPEN_STATES = ("claimed", "publishing")
+FIRST_WAIT_SECONDS = 0.02
+LONGEST_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,27 +153,32 @@ class _Partition:
 class Journal:
     """All claims, each written by one owner at a time among all replicas."""
 
-    def __init__(self, settings: KafkaSettings, codec: MessageCodec) -> None:
+    def __init__(self, settings: KafkaSettings, codec: MessageCodec, *, clock: Clock) -> None:
+        self._clock = clock
+        self._seconds = settings.request_timeout_seconds
+        self._random = Random()  # noqa: S311 - scatters retries
         self._partitions = [
             _Partition(number, settings=settings, codec=codec) for number in range(CLAIM_PARTITIONS)
         ]
 
-    async def write(
-        self, key: str, decide: Decide, messages: Sequence[Message] = (), *, attempts: int = 3
-    ) -> Claim | None:
+    async def write(self, key: str, decide: Decide, messages: Sequence[Message] = ()) -> Claim | None:
         """Write what `decide` makes of the present claim, with the messages; returns the claim as it is then.
 
-        `decide` is called again after a failure whose outcome is not known, with the claim as it was found;
-        it must know its own work again. Raises TransientError when Kafka is away.
+        Replicas that write to one partition fence each other: the loser waits a little and tries again, for
+        as long as a request to Kafka may take. `decide` is called again after a failure whose outcome is not
+        known, with the claim as it was found; it must know its own work again. Raises TransientError when
+        Kafka is away.
         """
         partition = self._partitions[partition_of(key.encode(), CLAIM_PARTITIONS)]
-        for attempt in range(attempts):
+        deadline = self._clock.monotonic() + self._seconds
+        waits = delays(first=FIRST_WAIT_SECONDS, limit=LONGEST_WAIT_SECONDS, random=self._random)
+        while True:
             try:
                 return await partition.write(key, decide, messages)
             except TransientError:
-                if attempt == attempts - 1:
+                if self._clock.monotonic() >= deadline:
                     raise
-        raise AssertionError("attempts is at least 1")
+            await self._clock.sleep(next(waits))
 
     async def read(self, key: str) -> Claim | None:
         """The present claim.
