@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from k2common.errors import SetupError
@@ -23,12 +23,15 @@ from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import CHUNKS, POSITIONS, STATUS
 
 from csv_loader.instruments import Instruments
+from csv_loader.isolated import process_isolated
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.processing import Chunk, Encoders, Processed, process, status
 from csv_loader.settings import CsvLoaderSettings
 
 log = get_logger(__name__)
 spans = tracer(__name__)
+MAX_ATTEMPTS = 2
+"""After so many unfinished ones a chunk is parsed where it can do no harm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +50,19 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where to go on, and how often work that began there was not finished."""
+
+    offset: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Processed chunks, and the position after them."""
 
     chunks: Sequence[Processed]
-    position: int
+    position: Position
 
 
 class PartitionLoader:
@@ -61,6 +72,8 @@ class PartitionLoader:
         self._partition = partition
         self._tools = tools
         self._kafka = tools.settings.kafka
+        self._isolated = 0
+        """So many chunks from here on are parsed in a process of their own."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
@@ -71,39 +84,69 @@ class PartitionLoader:
         async with TransactionalProducer(
             self._kafka, f"csv-loader-{CHUNKS.name}-{self._partition}"
         ) as producer:
-            place = (CHUNKS.name, self._partition)
-            async with MessageReader(self._kafka, {place: await self._position()}) as reader:
-                log.info("partition taken", partition=self._partition)
-                following = asyncio.create_task(self._next(reader, stop))
-                try:
-                    while (batch := await following) is not None:
-                        # The next chunks are parsed while these are committed.
-                        following = asyncio.create_task(self._next(reader, stop))
-                        await self._publish(producer, batch)
-                finally:
-                    following.cancel()
-                    await asyncio.wait({following})
+            position = await self._position()
+            async with MessageReader(
+                self._kafka, {(CHUNKS.name, self._partition): position.offset}
+            ) as reader:
+                log.info("partition taken", partition=self._partition, attempts=position.attempts)
+                messages = await self._fetched(reader, stop)
+                if messages:
+                    await self._begin(producer, position)
+                    await self._work(producer, reader, messages, stop)
 
-    async def _position(self) -> int:
+    async def _work(
+        self,
+        producer: TransactionalProducer,
+        reader: MessageReader,
+        messages: Sequence[Any],
+        stop: asyncio.Event,
+    ) -> None:
+        batch: Batch | None = await self._batch(reader, messages)
+        while batch is not None:
+            # The next chunks are parsed while these are committed.
+            following = asyncio.create_task(self._next(reader, stop))
+            try:
+                await self._publish(producer, batch)
+                batch = await following
+            finally:
+                following.cancel()
+                await asyncio.wait({following})
+
+    async def _position(self) -> Position:
         record = await last_record(self._kafka, POSITIONS.name, self._partition)
         if record.value is None:
             raise SetupError(f"the position of partition {self._partition} was deleted")
-        offset: int = (await self._tools.positions.decode(record.value))["offset"]
-        return offset
+        message = await self._tools.positions.decode(record.value)
+        return Position(offset=message["offset"], attempts=message["attempts"])
+
+    async def _begin(self, producer: TransactionalProducer, position: Position) -> None:
+        """Count the attempt before it is made: a chunk that ends the process is known by it afterwards."""
+        if position.attempts >= MAX_ATTEMPTS:
+            # Two transactions' worth may have been under way when the process ended.
+            self._isolated = 2 * self._tools.settings.loader.chunks_per_transaction
+            log.warning("chunks are parsed apart", partition=self._partition, attempts=position.attempts)
+        async with producer.transaction() as work:
+            await self._send_position(work, replace(position, attempts=position.attempts + 1))
 
     async def _next(self, reader: MessageReader, stop: asyncio.Event) -> Batch | None:
+        messages = await self._fetched(reader, stop)
+        return await self._batch(reader, messages) if messages else None
+
+    async def _fetched(self, reader: MessageReader, stop: asyncio.Event) -> Sequence[Any]:
         loader = self._tools.settings.loader
-        place = (CHUNKS.name, self._partition)
         while not stop.is_set():
             fetched = await reader.fetch(
                 limit=loader.chunks_per_transaction, wait_seconds=loader.wait_seconds
             )
-            if messages := fetched.get(place):
-                position = (await reader.positions())[place]
-                return Batch(
-                    chunks=[await self._processed(message) for message in messages], position=position
-                )
-        return None
+            if messages := fetched.get((CHUNKS.name, self._partition)):
+                return messages
+        return ()
+
+    async def _batch(self, reader: MessageReader, messages: Sequence[Any]) -> Batch:
+        offset = (await reader.positions())[(CHUNKS.name, self._partition)]
+        chunks = [await self._processed(message) for message in messages]
+        attempts = MAX_ATTEMPTS if self._isolated else 0
+        return Batch(chunks=chunks, position=Position(offset=offset, attempts=attempts))
 
     async def _processed(self, record: Any) -> Processed:
         tools = self._tools
@@ -112,8 +155,17 @@ class PartitionLoader:
         instruments = await tools.instruments.at(chunk.upload.instruments_version)
         context = extract(record.headers)
         with tools.metrics.parse_seconds.time(), spans.start_as_current_span("parse chunk", context=context):
-            return await tools.blocking.run(
-                process, chunk, encoders=tools.encoders, instruments=instruments, now=tools.clock.now()
+            if not self._isolated:
+                return await tools.blocking.run(
+                    process, chunk, encoders=tools.encoders, instruments=instruments, now=tools.clock.now()
+                )
+            self._isolated -= 1
+            return await process_isolated(
+                chunk,
+                encoders=tools.encoders,
+                instruments=instruments,
+                now=tools.clock.now(),
+                limit_seconds=tools.settings.loader.isolated_seconds,
             )
 
     async def _publish(self, producer: TransactionalProducer, batch: Batch) -> None:
@@ -122,14 +174,17 @@ class PartitionLoader:
                 places = await self._send_rows(work, batch)
                 for processed, outputs in zip(batch.chunks, places, strict=True):
                     await self._send_status(work, processed, outputs)
-                position = {"partition": self._partition, "offset": batch.position, "attempts": 0}
-                await work.send(
-                    POSITIONS.name,
-                    key=str(self._partition).encode(),
-                    value=self._tools.positions.encode(position),
-                    partition=self._partition,
-                )
+                await self._send_position(work, batch.position)
         self._count(batch)
+
+    async def _send_position(self, work: Transaction, position: Position) -> None:
+        message = {"partition": self._partition, "offset": position.offset, "attempts": position.attempts}
+        await work.send(
+            POSITIONS.name,
+            key=str(self._partition).encode(),
+            value=self._tools.positions.encode(message),
+            partition=self._partition,
+        )
 
     async def _send_rows(self, work: Transaction, batch: Batch) -> list[list[dict[str, Any]]]:
         # A status names the offsets of its rows, so these are awaited before it is written.

@@ -17,6 +17,12 @@ class LoaderSettings(Block):
     batch_bytes: int = Field(
         default=1_000_000, ge=10_000, le=3_000_000, description="Size of a record batch before it is packed."
     )
+    isolated_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="A chunk that ended its parser before is given so long in a process of its own.",
+    )
     wait_seconds: float = Field(
         default=0.5, gt=0, le=10, description="How long one look for new chunks waits."
     )
