@@ -83,7 +83,6 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             reception=reception,
             tracker=tracker,
             rejects=Rejects(catalog, reader, blocking=blocking),
-            clock=runtime.clock,
             page_key=gateway.page_key.get_secret_value().encode(),
         )
         app = create_app(

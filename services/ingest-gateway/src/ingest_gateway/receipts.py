@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from k2common.domain.progress import Outcome, Progress
+from k2common.domain.time import format_datetime
 from k2common.layouts.model import Layout
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import DATASETS, REJECTS
@@ -109,8 +110,8 @@ def document(
         ],
         "version": format_token(versions) if versions else None,
         "failure": _failure(progress) if state == "failed" else None,
-        "received_at": _time(spec.received_at),
-        "finished_at": None if finished_at is None else _time(finished_at),
+        "received_at": format_datetime(spec.received_at),
+        "finished_at": None if finished_at is None else format_datetime(finished_at),
     }
 
 
@@ -170,7 +171,3 @@ def _failure(progress: Progress) -> str:
     if progress.failure is not None:
         return progress.failure
     return "ABORTED_ON_REJECT" if progress.on_error == "abort" else "REJECT_RATIO_EXCEEDED"
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

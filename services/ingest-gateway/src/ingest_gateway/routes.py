@@ -13,7 +13,6 @@ from k2common.http.paging import sign, verify
 from k2common.http.parameters import invalid, require_known
 from k2common.http.problems import FieldError, Problem
 from k2common.layouts.model import builtin_layouts, layout_named
-from k2common.runtime.clock import Clock
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -34,13 +33,10 @@ MAX_WAIT_SECONDS = 300.0
 class Routes:
     """Handlers over what the service holds."""
 
-    def __init__(
-        self, *, reception: Reception, tracker: Tracker, rejects: Rejects, clock: Clock, page_key: bytes
-    ) -> None:
+    def __init__(self, *, reception: Reception, tracker: Tracker, rejects: Rejects, page_key: bytes) -> None:
         self._reception = reception
         self._tracker = tracker
         self._rejects = rejects
-        self._clock = clock
         self._key = page_key
 
     def routes(self) -> Sequence[Route]:

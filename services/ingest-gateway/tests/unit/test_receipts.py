@@ -165,7 +165,7 @@ def test_the_final_receipt_stands_as_it_was_published() -> None:
     found = receipt(upload, tracker)
     assert (found["version"], found["finished_at"]) == (
         "ingest.rejects@1,trades@1",
-        "2026-01-01T00:00:00.000000Z",
+        "2026-01-01T00:00:00.000000000Z",
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from k2common.domain.time import format_datetime
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.engine.text import json_expression
 from k2common.iceberg.documents import VersionedSnapshot
@@ -50,7 +50,7 @@ def version_entry(found: VersionedSnapshot) -> Mapping[str, Any]:
         "version": format_token({version.table: version.number}),
         "table": version.table,
         "number": version.number,
-        "committed_at": _time(version.committed_at),
+        "committed_at": format_datetime(version.committed_at),
         "snapshot_id": str(found.snapshot_id),
         "offsets": {
             "epoch": version.epoch,
@@ -58,7 +58,3 @@ def version_entry(found: VersionedSnapshot) -> Mapping[str, Any]:
         },
         "hidden": {upload: str(entry.reason) for upload, entry in sorted(version.hidden.items())},
     }
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

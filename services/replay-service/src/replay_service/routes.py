@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
+from k2common.domain.time import format_datetime
 from k2common.http.negotiation import MEDIA_TYPES
 from k2common.http.paging import sign, verify
 from k2common.http.parameters import invalid, require_known
@@ -155,7 +156,7 @@ def _document(session: Session) -> dict[str, Any]:
         "state": session.state,
         "version": session.version,
         "request": json.loads(session.request),
-        "created_at": session.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "created_at": format_datetime(session.created_at),
     }
 
 

@@ -16,11 +16,6 @@ Integers = npt.NDArray[np.int64]
 VARINT_LIMITS = np.array([1 << (7 * k) for k in range(1, 10)], np.uint64)
 
 
-def varint_sizes(values: Integers) -> Integers:
-    """Bytes that each value takes."""
-    return _sizes(_zigzag(values))
-
-
 def varints(values: Integers) -> Column:
     """The encoded values as a binary array."""
     zigzag = _zigzag(values)

@@ -16,6 +16,7 @@ RFC3339 = re.compile(
     r"(?P<zone>[Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 LIMIT = 2**63
+MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_time(text: str, *, zone: str = "UTC") -> int:
@@ -54,3 +55,8 @@ def format_time(nanoseconds: int) -> str:
 def to_datetime(nanoseconds: int) -> datetime:
     """The same with microseconds, rounded down."""
     return EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
+def format_datetime(moment: datetime) -> str:
+    """The same of an aware datetime."""
+    return format_time((moment - EPOCH) // MICROSECOND * 1000)

@@ -1,11 +1,12 @@
 """Times are read exactly, and what is no time is refused."""
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from k2common.domain.time import format_time, parse_time, to_datetime
+from k2common.domain.time import format_datetime, format_time, parse_time, to_datetime
 from k2common.errors import RecordError
 
 
@@ -42,3 +43,8 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 def test_a_datetime_is_rounded_down() -> None:
     assert to_datetime(-1) == datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+
+def test_a_datetime_has_nine_digits_in_utc() -> None:
+    moment = datetime(2024, 3, 10, 12, 0, 0, 1, tzinfo=ZoneInfo("Asia/Tokyo"))
+    assert format_datetime(moment) == "2024-03-10T03:00:00.000001000Z"
