@@ -1,0 +1,226 @@
+"""A new replica that begins at `resume` hears again all of every upload that is not settled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from iceberg_sink.statuses import Statuses, earliest_resume
+from k2common.schemas.datasets import STATUS, TRADES
+from k2common.settings.kafka import KafkaSettings
+from k2common.testing.iceberg import first_version
+from k2common.versions import Hidden, Reason, Version
+
+TOPIC = TRADES.topic.name
+PARTITIONS = STATUS.partitions
+DATASETS = ("trades", "quotes")
+
+
+def status(upload: str, index: int = 0, **fields: Any) -> dict[str, Any]:
+    known = {
+        "upload_id": upload,
+        "dataset": "trades",
+        "index": index,
+        "terminal": False,
+        "cancelled": False,
+        "rows_read": 1,
+        "rows_accepted": 1,
+        "rows_rejected": 0,
+        "rows_filtered": 0,
+        "errors": [],
+        "outputs": [],
+        "kafka_epoch": 0,
+        "on_error": "skip_row",
+        "max_reject_ratio": None,
+        "replaces": None,
+        "failure": None,
+    }
+    return {**known, **fields}
+
+
+def end(upload: str, chunks: int, **fields: Any) -> dict[str, Any]:
+    return status(upload, chunks, terminal=True, rows_read=0, rows_accepted=0, **fields)
+
+
+def row(upload: str, index: int, **fields: Any) -> dict[str, Any]:
+    """The status of a chunk that put one row into partition 0, at the offset that is its index."""
+    output = {"topic": TOPIC, "partition": 0, "base_offset": index, "count": 1}
+    return status(upload, index, outputs=[output], **fields)
+
+
+def following(starts: Mapping[int, int] | None = None) -> Statuses:
+    codec: Any = None
+    return Statuses(KafkaSettings(bootstrap_servers="nowhere:1"), codec=codec, starts=starts)
+
+
+def version(offset: int, hidden: Mapping[str, Reason] | None = None) -> Version:
+    entries = {upload: Hidden(reason=reason) for upload, reason in (hidden or {}).items()}
+    known = first_version(TRADES.table)
+    return known.successor(now=known.committed_at, offsets={0: offset}, hidden=entries)
+
+
+def resuming(resume: Mapping[int, int]) -> Version:
+    return replace(first_version(TRADES.table), resume={STATUS.name: resume})
+
+
+@dataclass(frozen=True)
+class Entry:
+    partition: int
+    offset: int
+    message: dict[str, Any]
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Entry]:
+    """Uploads of both datasets, each in one partition of the log with its terminal status last."""
+    waiting: list[tuple[int, list[dict[str, Any]]]] = []
+    for number in range(draw(st.integers(1, 5))):
+        upload, dataset = f"U{number}", draw(st.sampled_from(DATASETS))
+        chunks = draw(st.integers(0, 3))
+        messages = [status(upload, index, dataset=dataset) for index in range(chunks)]
+        waiting.append(
+            (draw(st.integers(0, PARTITIONS - 1)), [*messages, end(upload, chunks, dataset=dataset)])
+        )
+    log: list[Entry] = []
+    ends = [0] * PARTITIONS
+    while any(messages for _, messages in waiting):
+        partition, messages = draw(st.sampled_from([w for w in waiting if w[1]]))
+        log.append(Entry(partition, ends[partition], messages.pop(0)))
+        ends[partition] += 1
+    return log[: draw(st.integers(1, len(log)))]
+
+
+def hear(statuses: Statuses, log: list[Entry], *, since: Mapping[int, int]) -> None:
+    for entry in log:
+        if entry.offset >= since.get(entry.partition, 0):
+            statuses.add(entry.message, place=(entry.partition, entry.offset))
+
+
+def ends_of(log: list[Entry]) -> dict[int, int]:
+    return {p: sum(entry.partition == p for entry in log) for p in range(PARTITIONS)}
+
+
+@given(logs(), st.data())
+def test_resume_never_passes_the_first_status_of_an_open_upload(
+    log: list[Entry], data: st.DataObject
+) -> None:
+    ends = ends_of(log)
+    statuses = following(ends)
+    firsts: dict[str, Entry] = {}
+    for entry in log:
+        upload = entry.message["upload_id"]
+        firsts.setdefault(upload, entry)
+        statuses.add(entry.message, place=(entry.partition, entry.offset))
+        if data.draw(st.booleans()):
+            statuses.settle("trades", version(0), topic=TOPIC)
+    for dataset in DATASETS:
+        resume = statuses.resume(dataset)
+        expected = dict(ends)
+        for upload in statuses.open(dataset):
+            first = firsts[upload]
+            expected[first.partition] = min(expected[first.partition], first.offset)
+        assert resume == expected
+
+
+@given(logs())
+def test_a_new_replica_learns_of_open_uploads_what_the_old_one_knew(log: list[Entry]) -> None:
+    old = following(ends_of(log))
+    hear(old, log, since={})
+    for dataset in DATASETS:
+        old.settle(dataset, version(0), topic=TOPIC)
+    starts = earliest_resume([resuming(old.resume(dataset)) for dataset in DATASETS])
+    assert starts is not None
+    new = following(starts)
+    hear(new, log, since=starts)
+    for dataset in DATASETS:
+        for upload, progress in old.open(dataset).items():
+            assert new.open(dataset)[upload] == progress
+
+
+def test_an_upload_stays_open_until_its_every_status_is_known() -> None:
+    statuses = following()
+    statuses.add(row("U1", 0), place=(0, 0))
+    statuses.add(end("U1", 2), place=(0, 1))
+    statuses.settle("trades", version(9), topic=TOPIC)
+    assert set(statuses.open("trades")) == {"U1"}
+    assert statuses.complete("trades") == {}
+    statuses.add(row("U1", 1), place=(0, 2))
+    assert set(statuses.complete("trades")) == {"U1"}
+    statuses.settle("trades", version(9), topic=TOPIC)
+    assert statuses.open("trades") == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "settled"),
+    [
+        (version(1), False),
+        (version(2, {"U1": Reason.LOADING}), False),
+        (version(2), True),
+        (version(2, {"U2": Reason.LOADING}), True),
+        (version(2, {"U1": Reason.FAILED}), True),
+        (version(2, {"U1": Reason.CANCELLED}), True),
+        (version(2, {"U1": Reason.RETRACTED}), True),
+    ],
+)
+def test_an_upload_is_forgotten_once_a_version_has_its_rows_and_its_fate(
+    told: Version, settled: bool
+) -> None:
+    statuses = following({0: 3})
+    for offset, message in enumerate((row("U1", 0), row("U1", 1), end("U1", 2))):
+        statuses.add(message, place=(0, offset))
+    statuses.settle("trades", told, topic=TOPIC)
+    assert statuses.open("trades").keys() == (set() if settled else {"U1"})
+    assert statuses.resume("trades") == {0: 3 if settled else 0}
+
+
+def test_an_upload_without_rows_in_the_topic_is_forgotten_at_any_version() -> None:
+    statuses = following()
+    statuses.add(end("U1", 0), place=(0, 0))
+    statuses.settle("trades", version(0, {"U9": Reason.LOADING}), topic=TOPIC)
+    assert statuses.open("trades") == {}
+
+
+def test_a_version_settles_nothing_of_another_dataset() -> None:
+    statuses = following({0: 9})
+    statuses.add(end("U1", 0, dataset="quotes"), place=(0, 4))
+    statuses.settle("trades", version(9), topic=TOPIC)
+    assert set(statuses.open("quotes")) == {"U1"}
+    assert (statuses.resume("quotes"), statuses.resume("trades")) == ({0: 4}, {0: 9})
+
+
+def test_a_status_that_comes_again_moves_neither_sums_nor_resume() -> None:
+    statuses = following({0: 9})
+    for offset in (3, 5):
+        statuses.add(row("U1", 0), place=(0, offset))
+    assert statuses.open("trades")["U1"].rows_read == 1
+    assert statuses.resume("trades") == {0: 3}
+
+
+def test_resume_says_nothing_of_a_partition_whose_beginning_is_not_known() -> None:
+    statuses = following()
+    assert statuses.resume("trades") == {}
+    statuses.add(row("U1", 0), place=(1, 6))
+    assert statuses.resume("trades") == {1: 6}
+
+
+RESUMES = st.fixed_dictionaries({partition: st.integers(0, 99) for partition in range(PARTITIONS)})
+
+
+@given(st.lists(RESUMES, min_size=1, max_size=4))
+def test_statuses_begin_no_later_than_any_table_needs(resumes: list[dict[int, int]]) -> None:
+    found = earliest_resume([resuming(resume) for resume in resumes])
+    assert found == {
+        partition: min(resume[partition] for resume in resumes) for partition in range(PARTITIONS)
+    }
+
+
+@given(st.lists(RESUMES, max_size=3), st.data())
+def test_one_table_without_a_resume_is_the_beginning_of_the_log(
+    resumes: list[dict[int, int]], data: st.DataObject
+) -> None:
+    versions: list[Version | None] = [resuming(resume) for resume in resumes]
+    unknown = data.draw(st.sampled_from([None, first_version(TRADES.table)]))
+    versions.insert(data.draw(st.integers(0, len(versions))), unknown)
+    assert earliest_resume(versions) is None
