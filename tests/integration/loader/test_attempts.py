@@ -18,7 +18,7 @@ from k2common.iceberg.catalog import open_catalog
 from k2common.kafka.consumer import MessageReader
 from k2common.kafka.positions import last_record
 from k2common.kafka.producer import TransactionalProducer
-from k2common.layouts.model import layout_named
+from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.provision import ProvisionSettings, provision
 from k2common.registry.client import SchemaRegistry

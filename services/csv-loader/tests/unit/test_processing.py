@@ -11,7 +11,7 @@ from k2common.columnar.arrow import arrow_schema
 from k2common.columnar.decode import RecordDecoder
 from k2common.columnar.encode import RecordEncoder
 from k2common.columnar.record_batch import EncodedBatch, FetchedBatch, stamp
-from k2common.layouts.model import layout_named
+from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import REJECTS, TRADES, avro_schema
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from k2common.http.app import create_app
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
+from k2common.layouts.catalogue import Catalogue
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
@@ -83,6 +84,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             reception=reception,
             tracker=tracker,
             rejects=Rejects(catalog, reader, blocking=blocking),
+            layouts=Catalogue.with_folder(gateway.layouts),
             page_key=gateway.page_key.get_secret_value().encode(),
         )
         app = create_app(

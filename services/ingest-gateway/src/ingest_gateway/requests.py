@@ -12,8 +12,11 @@ from typing import Any
 from k2common.errors import RecordError
 from k2common.http.parameters import invalid, require_known
 from k2common.http.problems import FieldError, Problem
+from k2common.layouts.catalogue import Catalogue
+from k2common.layouts.checks import LayoutError
 from k2common.layouts.cutter import Header
-from k2common.layouts.model import Instrument, Layout, Text, known_zone, layout_named
+from k2common.layouts.model import Layout, known_zone
+from k2common.layouts.rules import Choice, Constant, FileName, Instrument, Text
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import MARKET_DATASETS
 from starlette.requests import Request
@@ -47,9 +50,7 @@ class UploadRequest:
     @property
     def needs_instruments(self) -> bool:
         """Whether symbols come from reference data."""
-        return "symbol" not in self.texts and any(
-            isinstance(rule, Instrument) for rule in self.layout.fields.values()
-        )
+        return "symbol" not in self.texts and self.layout.uses_instruments
 
     def check_header(self, header: Header | None) -> None:
         """Raise Problem 422 when neither file nor parameters nor layout say a symbol or a venue."""
@@ -70,7 +71,7 @@ class UploadRequest:
         """SHA-256 over the content and everything that changes rows; equal uploads are one."""
         rows_depend_on = dict(self.texts)
         rows_depend_on.pop("batch", None)
-        if not self.needs_instruments:
+        if not self.layout.uses_file_name:
             rows_depend_on.pop("filename", None)
         document = {
             "sha256": sha256,
@@ -106,15 +107,17 @@ class UploadRequest:
         if name in self.texts or getattr(self.layout, name, None):
             return True
         rule = self.layout.fields.get(name)
-        if isinstance(rule, Instrument):
+        if isinstance(rule, (Constant, Instrument)):
             return True
+        if isinstance(rule, FileName):
+            return rule.value(self.texts.get("filename")) is not None
         names = self.layout.columns if header is None else header.names
         # A file without any record is taken; there is no row that could lack anything.
         empty = header is None and self.layout.header
-        return empty or (isinstance(rule, Text) and rule.column in names)
+        return empty or (isinstance(rule, (Text, Choice)) and rule.column in names)
 
 
-def read_request(request: Request) -> UploadRequest:
+def read_request(request: Request, layouts: Catalogue) -> UploadRequest:
     """The parameters and headers of `POST /v1/uploads`.
 
     Raises Problem 400 for one that is unknown or malformed, 415 for a body that is not CSV text, 422
@@ -142,7 +145,7 @@ def read_request(request: Request) -> UploadRequest:
     if errors or faults:
         raise invalid([*errors, *faults])
     return UploadRequest(
-        layout=_layout(given.get("layout", "k2"), dataset),
+        layout=_layout(given.get("layout", "k2"), dataset, layouts),
         texts={name: given[name] for name in TEXTS if name in given},
         on_error=on_error,
         max_reject_ratio=ratio,
@@ -164,11 +167,17 @@ def _encoding(request: Request) -> str:
     return encoding
 
 
-def _layout(text: str, dataset: str | None) -> Layout:
+def _layout(text: str, dataset: str | None, layouts: Catalogue) -> Layout:
     try:
-        layout = Layout.parse(text) if text.startswith("{") else layout_named(text, dataset=dataset)
+        layout = Layout.parse(text) if text.startswith("{") else layouts.named(text, dataset=dataset)
         if dataset not in (None, layout.dataset):
             raise RecordError(f"the layout is for {layout.dataset}, not for {dataset}")
+    except LayoutError as error:
+        faults = [
+            FieldError(parameter=fault.pointer or "layout", code="INVALID_LAYOUT", message=fault.message)
+            for fault in error.faults
+        ]
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "INVALID_LAYOUT", str(error), errors=faults) from error
     except RecordError as error:
         fault = FieldError(parameter="layout", code="INVALID", message=str(error), value=text[:MAX_TEXT])
         raise Problem(

@@ -12,7 +12,7 @@ from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.paging import sign, verify
 from k2common.http.parameters import invalid, require_known
 from k2common.http.problems import FieldError, Problem
-from k2common.layouts.model import builtin_layouts, layout_named
+from k2common.layouts.catalogue import Catalogue
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -33,10 +33,19 @@ MAX_WAIT_SECONDS = 300.0
 class Routes:
     """Handlers over what the service holds."""
 
-    def __init__(self, *, reception: Reception, tracker: Tracker, rejects: Rejects, page_key: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        reception: Reception,
+        tracker: Tracker,
+        rejects: Rejects,
+        layouts: Catalogue,
+        page_key: bytes,
+    ) -> None:
         self._reception = reception
         self._tracker = tracker
         self._rejects = rejects
+        self._layouts = layouts
         self._key = page_key
 
     def routes(self) -> Sequence[Route]:
@@ -53,7 +62,7 @@ class Routes:
 
     async def post(self, request: Request) -> Response:
         """Take a file: 202 for a new upload, 200 with its receipt for one that is known."""
-        claim, new = await self._reception.take(read_request(request), request.stream())
+        claim, new = await self._reception.take(read_request(request, self._layouts), request.stream())
         known = self._tracker.uploads.get(claim.upload.upload_id)
         upload = (
             known if known is not None and known.spec is not None else Upload(spec=claim.upload, claim=claim)
@@ -119,11 +128,11 @@ class Routes:
         return JSONResponse(self._single(batch_receipt(batch, found), request))
 
     async def list_layouts(self, request: Request) -> Response:
-        """The built-in layouts."""
+        """The layouts that an upload may name."""
         require_known(request, ())
         entries = [
             {"name": layout.name, "dataset": layout.dataset, "description": layout.description}
-            for layout in builtin_layouts()
+            for layout in self._layouts.layouts
         ]
         return JSONResponse(self._page_of(entries, None, request))
 
@@ -132,7 +141,7 @@ class Routes:
         require_known(request, ("dataset",))
         name, dataset = request.path_params["name"], request.query_params.get("dataset")
         try:
-            layout = layout_named(name, dataset=dataset)
+            layout = self._layouts.named(name, dataset=dataset)
         except RecordError as error:
             raise Problem(HTTPStatus.NOT_FOUND, "LAYOUT_NOT_FOUND", str(error)) from error
         return JSONResponse(self._single(layout.model_dump(mode="json"), request))

@@ -14,6 +14,9 @@ class GatewaySettings(Block):
     """Block `K2_GATEWAY__*`."""
 
     spool: Path = Field(description="Folder of this replica that outlives the process; bodies wait in it.")
+    layouts: Path | None = Field(
+        default=None, description="Folder of layouts beside the built-in ones, a JSON file each."
+    )
     max_upload_bytes: int = Field(
         default=16 * 1024**3, ge=1, description="A longer body is refused with status 413."
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ingest_gateway.claims import Claim
 from ingest_gateway.receipts import final_record, receipt, settled
 from ingest_gateway.tracker import Commits, Tracker
-from k2common.layouts.model import layout_named
+from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.testing.iceberg import first_version

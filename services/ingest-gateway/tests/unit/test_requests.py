@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from ingest_gateway.requests import UploadRequest, read_request
 from k2common.http.problems import Problem
+from k2common.layouts.catalogue import Catalogue, builtin_layouts, layout_named
 from k2common.layouts.cutter import CutPosition, Header
-from k2common.layouts.model import layout_named
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
+
+LAYOUTS = Catalogue(builtin_layouts())
 
 
 def request(headers: dict[str, str] | None = None, **parameters: str) -> Request:
@@ -24,7 +26,7 @@ def request(headers: dict[str, str] | None = None, **parameters: str) -> Request
 
 
 def read(**parameters: str) -> UploadRequest:
-    return read_request(request(**{"dataset": "trades", **parameters}))
+    return read_request(request(**{"dataset": "trades", **parameters}), LAYOUTS)
 
 
 def header(*names: str) -> Header:
@@ -77,7 +79,7 @@ def test_an_inline_layout_is_one_by_its_content() -> None:
     ("parameters", "parameter"),
     [
         ({"datset": "trades"}, "datset"),
-        ({"dataset": "bars"}, "dataset"),
+        ({"dataset": "ticks"}, "dataset"),
         ({"on_error": "ignore"}, "on_error"),
         ({"max_reject_ratio": "2"}, "max_reject_ratio"),
         ({"max_reject_ratio": "some"}, "max_reject_ratio"),
@@ -111,7 +113,7 @@ def test_a_layout_that_does_not_fit_is_422(parameters: dict[str, str], words: st
 @pytest.mark.parametrize("headers", [{"Content-Encoding": "br"}, {"Content-Type": "application/json"}])
 def test_a_body_that_is_no_plain_csv_is_415(headers: dict[str, str]) -> None:
     with pytest.raises(Problem) as caught:
-        read_request(request(headers, dataset="trades"))
+        read_request(request(headers, dataset="trades"), LAYOUTS)
     assert caught.value.status == 415
 
 

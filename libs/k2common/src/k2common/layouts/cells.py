@@ -5,6 +5,8 @@ A column is cast whole. Only one that fails is halved until the cells at fault s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -25,16 +27,26 @@ from k2common.layouts.faults import (
     Faults,
     Mask,
 )
-from k2common.layouts.model import Moment
+from k2common.layouts.rules import Moment, Number
 
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 INTEGER = r"^[+-]?[0-9]+$"
 ZONED = r"(?:[Zz]|[+-][0-9]{2}:?(?:[0-9]{2})?)$"
 PER_UNIT = {"epoch_ns": 1, "epoch_us": 1_000, "epoch_ms": 1_000_000}
 LARGEST = 2**63 - 1
+DIGITS = "16 digits before the point and 12 after it"
 NAIVE_NS = pa.timestamp("ns")
+SECONDS = pa.decimal128(28, 9)
 UTC_NS = pa.timestamp("ns", "UTC")
 ZERO = pa.scalar(Decimal(0), DECIMAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zone:
+    """The zone of times that name none, and which of the two a time is that it has twice."""
+
+    name: str
+    ambiguous: str
 
 
 def true_where(condition: Column) -> Mask:
@@ -72,20 +84,53 @@ def _halved(cells: Column, kind: Any) -> list[Column]:
     return [*_halved(cells[:half], kind), *_halved(cells[half:], kind)]
 
 
-def decimals(
-    cells: Column, column: str, faults: Faults, *, required: bool, zero_is_null: bool, negative: bool
-) -> Column:
+def without(cells: Column, nulls: Sequence[str]) -> Column:
+    """The cells, those of `nulls` empty; typed ones null."""
+    if not nulls:
+        return cells
+    if pa.types.is_dictionary(cells.type):
+        values = without(cells.dictionary, nulls)
+        return pa.DictionaryArray.from_arrays(cells.indices, values)
+    if pa.types.is_string(cells.type):
+        return pc.if_else(pc.is_in(cells, value_set=pa.array(nulls, pa.string())), "", cells)
+    known, bad = cast(pa.array(nulls, pa.string()), cells.type)
+    known = known.filter(pa.array(~bad))
+    return pc.if_else(pc.is_in(cells, value_set=known), pa.scalar(None, cells.type), cells)
+
+
+def plain(cells: Column) -> Column:
+    """The cells themselves, where they came by their few values."""
+    return cells.cast(cells.type.value_type) if pa.types.is_dictionary(cells.type) else cells
+
+
+def decimals(cells: Column, rule: Number, faults: Faults, *, required: bool) -> Column:
     """Exact decimals; what needs more digits than there are is refused, never rounded."""
-    values, bad = (cells, None) if pa.types.is_decimal(cells.type) else cast(cells, DECIMAL)
-    if bad is not None:
-        _mark_numbers(cells, bad, column, faults, NUMBER, "16 digits before the point and 12 after it")
+    column = rule.column
+    if rule.scale is not None:
+        values = _scaled(cells, column, rule.scale, faults)
+    elif pa.types.is_decimal(cells.type):
+        values = cells
+    else:
+        values, bad = cast(cells, DECIMAL)
+        _mark_numbers(cells, bad, column, faults, NUMBER, DIGITS)
     if required:
         require(values, column, faults)
-    if not negative and true_where(pc.less(values, ZERO)).any():
+    if not rule.negative and true_where(pc.less(values, ZERO)).any():
         below = true_where(pc.less(values, ZERO))
         faults.mark(below, code=NUMBER_OUT_OF_RANGE, column=column, message=f"{column} is below 0")
-    if zero_is_null:
+    if rule.zero_is_null:
         values = pc.if_else(pc.equal(values, ZERO), pa.scalar(None, DECIMAL), values)
+    return values
+
+
+def _scaled(cells: Column, column: str, scale: int, faults: Faults) -> Column:
+    whole = integers(cells, column, faults).cast(pa.decimal128(38, 0))
+    # The same digits, the point moved: no arithmetic that could round.
+    units = pa.Array.from_buffers(
+        pa.decimal128(38, scale), len(whole), whole.buffers(), whole.null_count, whole.offset
+    )
+    values, bad = cast(units, DECIMAL)
+    faults.mark(bad, code=NUMBER_OUT_OF_RANGE, column=column, message=f"{column} does not fit in {DIGITS}")
     return values
 
 
@@ -117,9 +162,11 @@ def dates(cells: Column, column: str, form: str, faults: Faults) -> Column:
     return values
 
 
-def times(columns: list[Column], way: Moment, zone: str, faults: Faults) -> Column:
+def times(columns: list[Column], way: Moment, zone: Zone, faults: Faults) -> Column:
     """Nanoseconds since 1970 in UTC; null where the cell is empty or at fault."""
     column = way.columns[-1]
+    if way.format == "epoch_s":
+        return _seconds(columns[0], column, faults)
     if way.format in PER_UNIT:
         return _epochs(columns[0], column, PER_UNIT[way.format], faults)
     if way.format == "date_time":
@@ -160,20 +207,39 @@ def _epochs(cells: Column, column: str, unit: int, faults: Faults) -> Column:
     return pc.multiply(values, unit)
 
 
-def _local(iso: Column, column: str, zone: str, faults: Faults) -> Column:
+def _seconds(cells: Column, column: str, faults: Faults) -> Column:
+    values, bad = cast(cells, SECONDS)
+    _mark_numbers(cells, bad, column, faults, NUMBER, "nine digits of a second")
+    # Nine digits after the point are nanoseconds once the point is gone.
+    nanoseconds = pa.Array.from_buffers(
+        pa.decimal128(SECONDS.precision, 0), len(values), values.buffers(), values.null_count, values.offset
+    )
+    found, far = cast(nanoseconds, pa.int64())
+    message = f"{column} is beyond what nanoseconds can hold"
+    faults.mark(far, code=TIMESTAMP_IMPLAUSIBLE, column=column, message=message)
+    return found
+
+
+def _local(iso: Column, column: str, zone: Zone, faults: Faults) -> Column:
     naive, bad = cast(iso, NAIVE_NS)
     _mark_times(bad, column, faults)
-    if zone == "UTC":
+    if zone.name == "UTC":
         return naive.cast(pa.int64())
     # At the end of summer time an hour comes twice, at its begin one never comes: then these differ.
-    early, late = (
-        pc.assume_timezone(naive, zone, ambiguous=side, nonexistent=side).cast(pa.int64())
-        for side in ("earliest", "latest")
-    )
+    early, late = (_in_zone(naive, zone.name, ambiguous=s, nonexistent=s) for s in ("earliest", "latest"))
     doubtful = true_where(pc.not_equal(early, late))
-    message = f"{column} is a time that {zone} has twice or never"
+    if not doubtful.any():
+        return early
+    twice = _in_zone(naive, zone.name, ambiguous="latest", nonexistent="earliest")
+    if zone.ambiguous != "refuse":
+        doubtful &= ~true_where(pc.not_equal(early, twice))
+    message = f"{column} is a time that {zone.name} has twice or never"
     faults.mark(doubtful, code=TIMESTAMP_AMBIGUOUS, column=column, message=message)
-    return early
+    return twice if zone.ambiguous == "later" else early
+
+
+def _in_zone(naive: Column, zone: str, *, ambiguous: Any, nonexistent: Any) -> Column:
+    return pc.assume_timezone(naive, zone, ambiguous=ambiguous, nonexistent=nonexistent).cast(pa.int64())
 
 
 def _mark_times(bad: Mask, column: str, faults: Faults) -> None:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from k2common.errors import RecordError
 from k2common.layouts.model import Layout
 from k2common.layouts.records import BOM, record_ends
+from k2common.layouts.rules import Time
 
 CHUNK_BYTES = 512 * 1024
 RECORD_BYTES = 2 * 1024 * 1024
@@ -96,9 +97,9 @@ def read_header(file: BinaryIO, layout: Layout) -> Header | None:
     if at == end:
         return None
     try:
-        text = data[at:end].decode().rstrip("\r\n")
+        text = data[at:end].decode(layout.encoding).rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise RecordError(f"the header is not UTF-8: {error}") from error
+        raise RecordError(f"the header is not {layout.encoding.upper()}: {error}") from error
     names = header_names(text, layout)
     check_header(names, layout)
     after = CutPosition(byte=end, line=line + data[at:end].count(b"\n"))
@@ -115,9 +116,14 @@ def check_header(names: Sequence[str], layout: Layout) -> None:
     """Raise RecordError unless the layout can read a file with these columns."""
     faults = [f"column {name!r} stands twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     faults += [f"column {name!r} is missing" for name in layout.needed_columns() if name not in names]
-    if layout.attributes != "others":
-        known = layout.known_columns()
+    if layout.unknown_columns == "refuse":
+        known = layout.ruled_columns()
         faults += [f"column {name!r} is not known" for name in names if name not in known]
+    times = [rule for rule in layout.fields.values() if isinstance(rule, Time)]
+    ways = [way.columns for rule in times for way in rule.ways]
+    if ways and not any(set(columns) <= set(names) for columns in ways):
+        wanted = " or ".join(" and ".join(map(repr, columns)) for columns in ways)
+        faults.append(f"a time is missing: {wanted}")
     if faults:
         raise RecordError(f"the header does not fit layout {layout.name}: {'; '.join(faults)}")
 

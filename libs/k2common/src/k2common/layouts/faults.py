@@ -40,6 +40,12 @@ class Faults:
         self._kinds.append((code, column, message))
         self._marks[rows & (self._marks == 0)] = len(self._kinds)
 
+    def of(self, kept: Mask) -> Faults:
+        """The same marks for the kept rows alone."""
+        faults = Faults(0)
+        faults._marks, faults._kinds = self._marks[kept], list(self._kinds)
+        return faults
+
     @property
     def rows(self) -> Mask:
         """The rows at fault."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import date
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from k2common.columnar.arrow import Column
 
 COLUMNS = ("venue", "instrument_id", "symbol", "valid_from", "valid_to")
 
@@ -24,12 +26,31 @@ class InstrumentIndex:
             # Of several that hold the one that began last wins, then the first by name: never chance.
             spans.sort(key=lambda span: (-span[0].toordinal(), span[2]))
 
-    def symbols(self, venue: str, instrument_id: str, dates: Any) -> Any:
-        """The symbol on each date as a dictionary array; null where the instrument was not listed."""
-        coded = pc.dictionary_encode(dates)
-        names = [self._symbol(venue, instrument_id, day) for day in coded.dictionary.to_pylist()]
-        return pa.DictionaryArray.from_arrays(coded.indices, pa.array(names, pa.string()))
+    def symbols(self, venue: str, instrument_ids: Column, dates: Column) -> Column:
+        """The symbol of each id on its date as a dictionary array; null where it was not listed."""
+        ids, days = _coded(instrument_ids), _coded(dates)
+        names, ordinals = ids.dictionary.to_pylist(), days.dictionary.to_pylist()
+        width = len(ordinals) + 1
+        pairs = _codes(ids, len(names)) * width + _codes(days, len(ordinals))
+        # A file has few pairs of an instrument and a day.
+        distinct, codes = np.unique(pairs, return_inverse=True)
+        found = [
+            self._symbol(venue, [*names, None][pair // width], [*ordinals, None][pair % width])
+            for pair in distinct.tolist()
+        ]
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(found, pa.string()))
 
-    def _symbol(self, venue: str, instrument_id: str, day: date) -> str | None:
+    def _symbol(self, venue: str, instrument_id: str | None, day: date | None) -> str | None:
+        if instrument_id is None or day is None:
+            return None
         spans = self._spans.get((venue, instrument_id), ())
         return next((symbol for first, last, symbol in spans if first <= day <= last), None)
+
+
+def _coded(values: Column) -> Column:
+    return values if pa.types.is_dictionary(values.type) else pc.dictionary_encode(values)
+
+
+def _codes(coded: Column, null: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    filled = pc.fill_null(coded.indices, null).to_numpy(zero_copy_only=False)
+    return np.asarray(filled, np.int64)

@@ -10,24 +10,28 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2common.columnar.arrow import Column
+from k2common.columnar.arrow import Column, arrow_schema
 from k2common.layouts import cells as read
+from k2common.layouts.checks import GIVEN
 from k2common.layouts.faults import INSTRUMENT_UNKNOWN, VALUE_MISSING, VALUE_UNKNOWN, Mask
 from k2common.layouts.instruments import InstrumentIndex
-from k2common.layouts.model import (
-    AssetClass,
+from k2common.layouts.model import AssetClass, Layout
+from k2common.layouts.reading import Cells
+from k2common.layouts.rules import (
     Choice,
+    Constant,
     Day,
+    FileName,
     Instrument,
     Integer,
-    Layout,
     Number,
+    Rule,
     Text,
     Time,
     Words,
 )
-from k2common.layouts.reading import Cells
 from k2common.layouts.upload import UploadSpec
+from k2common.schemas.datasets import DATASETS, avro_schema
 
 FLAG_NO_EVENT_TIME = 1
 FLAG_RECEIVED_BEFORE_EVENT = 2
@@ -40,8 +44,6 @@ MAP = pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False))
 LIST = pa.list_(pa.field("item", pa.string(), nullable=False))
 MICROS = pa.timestamp("us", "UTC")
 ASSET_CLASSES = frozenset(get_args(AssetClass))
-GIVEN = ("symbol", "venue", "asset_class", "currency")
-"""Columns that an upload's parameters or the layout may give for all rows."""
 
 
 def constant(value: Any, kind: Any, rows: int) -> Column:
@@ -60,7 +62,8 @@ class Mapper:
         self._layout = layout
         self._spec = spec
         self._instruments = instruments
-        self._zone = spec.timezone or layout.timezone
+        self._zone = read.Zone(name=spec.timezone or layout.timezone, ambiguous=layout.ambiguous_times)
+        self._names = frozenset(arrow_schema(avro_schema(DATASETS[layout.dataset].topic.schema)).names)
 
     def columns(self) -> dict[str, Column]:
         """Every column of the dataset but `line`; one that the layout has no rule for is left out."""
@@ -72,45 +75,42 @@ class Mapper:
             "attributes": self._attributes(),
         }
         flags = np.zeros(rows, np.int32)
-        if self._layout.dataset != "instruments":
+        if "ts_event_ns" in self._names:
             result |= self._times(flags)
+        if "conditions" in self._names:
             result["conditions"] = constant([], LIST, rows)
-        if self._layout.dataset == "trades":
+        if "side" in self._names:
             result["side"] = constant("unknown", pa.string(), rows)
-        for target in (*self._layout.fields, *GIVEN):
-            if target not in result or target in self._layout.fields:
-                column = self._target(target, result)
+        for target, rule in self._layout.fields.items():
+            if target not in GIVEN and not isinstance(rule, Time):
+                column = self._target(target, rule)
                 if column is not None:
                     result[target] = column
-        if self._layout.dataset != "instruments":
+                elif self._layout.requires(target):
+                    self._mark_missing(target)
+        for target in GIVEN:
+            result[target] = self._given(target, self._layout.fields.get(target), result)
+        if "flags" in self._names:
             self._flag(result, flags)
             result["flags"] = pa.array(flags) if flags.any() else constant(0, pa.int32(), rows)
         return result
 
-    def _target(self, target: str, done: dict[str, Column]) -> Column | None:
-        rule = self._layout.fields.get(target)
-        if isinstance(rule, Time) or (rule is None and target not in GIVEN):
-            return None
-        if target in GIVEN:
-            return self._given(target, rule, done)
-        if isinstance(rule, Instrument) or rule is None or rule.column not in self._cells.columns:
+    def _target(self, target: str, rule: Rule) -> Column | None:
+        if isinstance(rule, (Constant, FileName)):
+            return constant(self._fixed(rule), pa.string(), self._cells.rows)
+        if isinstance(rule, (Time, Instrument)) or rule.column not in self._cells.columns:
             return None
         cells = self._cells.columns[rule.column]
-        if isinstance(rule, Number):
-            return read.decimals(
-                cells,
-                rule.column,
-                self._faults,
-                required=rule.required,
-                zero_is_null=rule.zero_is_null,
-                negative=rule.negative,
-            )
         if isinstance(rule, Choice):
             return self._choice(cells, rule)
         if isinstance(rule, Words):
             return _words(cells, rule.separator)
+        cells = read.plain(read.without(cells, rule.nulls))
+        required = self._layout.requires(target)
+        if isinstance(rule, Number):
+            return read.decimals(cells, rule, self._faults, required=required)
         values = self._simple(cells, rule)
-        if rule.required:
+        if required:
             read.require(values, rule.column, self._faults)
         return values
 
@@ -121,13 +121,25 @@ class Mapper:
             return read.dates(cells, rule.column, rule.format, self._faults)
         return read.text(cells)
 
-    def _given(self, target: str, rule: Any, done: dict[str, Column]) -> Column:
+    def _mark_missing(self, target: str) -> None:
+        everywhere = np.ones(self._cells.rows, bool)
+        self._faults.mark(everywhere, code=VALUE_MISSING, column=target, message=f"{target} is empty")
+
+    def _fixed(self, rule: Constant | FileName) -> str | None:
+        return rule.value if isinstance(rule, Constant) else rule.value(self._spec.filename)
+
+    def _given(self, target: str, rule: Rule | None, done: dict[str, Column]) -> Column:
         rows = self._cells.rows
         default = getattr(self._spec, target) or getattr(self._layout, target, None)
         if isinstance(rule, Text) and rule.column in self._cells.columns:
-            coded = _recoded(self._cells.columns[rule.column], {"": default})
+            empty: dict[str | None, str | None] = dict.fromkeys(("", *rule.nulls), default)
+            coded = _recoded(self._cells.columns[rule.column], empty)
+        elif isinstance(rule, Choice) and rule.column in self._cells.columns:
+            coded = self._choice(self._cells.columns[rule.column], rule)
         elif isinstance(rule, Instrument) and default is None:
-            return self._by_instrument(done)
+            return self._by_instrument(rule, done)
+        elif isinstance(rule, (Constant, FileName)) and default is None:
+            coded = constant(self._fixed(rule), pa.string(), rows)
         else:
             coded = constant(default, pa.string(), rows)
         if target == "asset_class":
@@ -142,14 +154,21 @@ class Mapper:
             )
         return coded
 
-    def _by_instrument(self, done: dict[str, Column]) -> Column:
-        venue, instrument_id = self._spec.venue or self._layout.venue, self._spec.stem
-        if self._instruments is None or not venue or not instrument_id:
+    def _by_instrument(self, rule: Instrument, done: dict[str, Column]) -> Column:
+        venue, dates = self._spec.venue or self._layout.venue, done.get("trading_date", done.get("ex_date"))
+        if rule.column is None:
+            ids = constant(self._spec.stem, pa.string(), self._cells.rows)
+        else:
+            ids = _recoded(self._cells.columns[rule.column], {"": None})
+        if self._instruments is None or not venue or dates is None:
             symbols = constant(None, pa.string(), self._cells.rows)
         else:
-            symbols = self._instruments.symbols(venue, instrument_id, done["trading_date"])
+            symbols = self._instruments.symbols(venue, ids, dates)
+        if rule.unknown == "keep":
+            return pc.dictionary_encode(pc.coalesce(read.plain(symbols), read.plain(ids)))
         unknown = _where(symbols, lambda symbol: symbol is None)
-        message = f"no instrument {instrument_id!r} of {venue} is known on that date"
+        which = f"{self._spec.stem!r}" if rule.column is None else f"of {rule.column}"
+        message = f"no instrument {which} of {venue} is known on that date"
         self._faults.mark(unknown, code=INSTRUMENT_UNKNOWN, column="symbol", message=message)
         return symbols
 
@@ -177,7 +196,10 @@ class Mapper:
             return None
         for way in rule.ways:
             if all(column in self._cells.columns for column in way.columns):
-                columns = [self._cells.columns[column] for column in way.columns]
+                columns = [
+                    read.plain(read.without(self._cells.columns[column], rule.nulls))
+                    for column in way.columns
+                ]
                 values = read.times(columns, way, self._zone, self._faults)
                 bounds = {"first": self._layout.plausible_from, "end": self._layout.plausible_to}
                 read.plausible(values, way.columns[-1], self._faults, **bounds)
@@ -199,11 +221,11 @@ class Mapper:
     def _attributes(self) -> Column:
         rows = self._cells.rows
         wanted = self._layout.attributes
-        if wanted == "others":
-            known = set(self._layout.known_columns())
-            wanted = tuple(name for name in self._cells.columns if name not in known)
+        if self._layout.unknown_columns == "attributes":
+            ruled = set(self._layout.ruled_columns())
+            wanted = (*wanted, *(name for name in self._cells.columns if name not in ruled))
         names = [name for name in wanted if name in self._cells.columns]
-        columns = [self._cells.columns[name] for name in names]
+        columns = [_text(self._cells.columns[name]) for name in names]
         filled = [read.true_where(pc.not_equal(column, "")) for column in columns]
         if not any(mask.any() for mask in filled):
             return constant([], MAP, rows)
@@ -231,6 +253,12 @@ class Mapper:
             if name in self._cells.columns:
                 hit = pc.is_in(self._cells.columns[name], value_set=pa.array(values, pa.string()))
                 flags[read.true_where(hit)] |= FLAG_OFF_MARKET
+
+
+def _text(cells: Column) -> Column:
+    values = read.plain(cells)
+    # A column of which a rule wants numbers may be an attribute as well.
+    return values if pa.types.is_string(values.type) else pc.fill_null(values.cast(pa.string()), "")
 
 
 def _coded(cells: Column) -> Column:

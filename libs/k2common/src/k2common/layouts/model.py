@@ -6,127 +6,65 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache, lru_cache
-from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from k2common.errors import RecordError
+from k2common.layouts.checks import GIVEN, LayoutError, LayoutFault, faults_of, pointer, required_targets
+from k2common.layouts.rules import FileName, Instrument, Part, Rule, Time, columns_of
 
-TimeFormat = Literal["epoch_ns", "epoch_us", "epoch_ms", "iso", "date_time"]
 AssetClass = Literal["equity", "crypto", "future", "option", "fx", "index", "other"]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Text(_Part):
-    """The cell as it is; an empty one is null."""
-
-    kind: Literal["text"]
-    column: str
-    required: bool = False
-
-
-class Number(_Part):
-    """An exact decimal with up to 16 digits before and 12 after the point."""
-
-    kind: Literal["decimal"]
-    column: str
-    required: bool = False
-    zero_is_null: bool = False
-    negative: bool = False
-
-
-class Integer(_Part):
-    """A 64-bit integer."""
-
-    kind: Literal["integer"]
-    column: str
-    required: bool = False
-
-
-class Choice(_Part):
-    """One of a few values; `values` maps the file's words, in lower case, to the dataset's."""
-
-    kind: Literal["enum"]
-    column: str
-    values: Mapping[str, str]
-    default: str
-
-
-class Words(_Part):
-    """A list: the cell split at `separator`, or the whole cell where there is none."""
-
-    kind: Literal["list"]
-    column: str
-    separator: str | None = None
-
-
-class Day(_Part):
-    """A date, in a format of strptime."""
-
-    kind: Literal["date"]
-    column: str
-    format: str = "%Y-%m-%d"
-    required: bool = False
-
-
-class Moment(_Part):
-    """One way to read a time: an integer since 1970, ISO 8601, or a date and a time of day side by side."""
-
-    columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
-    format: TimeFormat
-    date_format: str = "%Y-%m-%d"
-
-
-class Time(_Part):
-    """The first of these ways whose columns the file has."""
-
-    kind: Literal["time"]
-    ways: Annotated[tuple[Moment, ...], Field(min_length=1)]
-
-
-class Instrument(_Part):
-    """The symbol by reference data: the file's name is the instrument's id."""
-
-    kind: Literal["instrument"]
-
-
-Rule = Annotated[
-    Text | Number | Integer | Choice | Words | Day | Time | Instrument, Field(discriminator="kind")
+Encoding = Literal[
+    "utf-8",
+    "latin-1",
+    "iso8859-2",
+    "iso8859-5",
+    "iso8859-9",
+    "iso8859-15",
+    "cp1250",
+    "cp1251",
+    "cp1252",
+    "cp1254",
+    "koi8-r",
 ]
+"""Encodings in which a newline, a quote and a delimiter are one byte and nothing else has these bytes."""
 
 
-class OffMarket(_Part):
+class OffMarket(Part):
     """Prints that bars and summaries leave out when asked: by condition, or by the value of a column."""
 
     conditions: tuple[str, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
-class Layout(_Part):
+class Layout(Part):
     """How one kind of file is read.
 
     `columns` are the file's columns in their order where it has no header. `timezone` is the zone of times
-    that name none, and of the trading date. Times outside `plausible_from` and `plausible_to` are refused.
+    that name none, and of the trading date; `ambiguous_times` says which of the two a time is that the zone
+    has twice. Times outside `plausible_from` and `plausible_to` are refused. Rows in which a column of
+    `where` has none of its values are left out and counted as filtered.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    description: str = Field(min_length=1)
-    dataset: Literal["trades", "quotes", "instruments"]
+    description: str = Field(min_length=1, max_length=1000)
+    citation: str | None = Field(default=None, max_length=1000)
+    dataset: Literal["trades", "quotes", "bars", "instruments", "corporate_actions"]
     header: bool
     columns: tuple[str, ...] = ()
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    delimiter: str = Field(default=",", pattern=r"^[\t -!#-/:-@\[-`{-~]$")
+    encoding: Encoding = "utf-8"
     timezone: str = "UTC"
+    ambiguous_times: Literal["refuse", "earlier", "later"] = "refuse"
     source: str | None = None
     venue: str | None = None
     asset_class: AssetClass | None = None
     currency: str | None = None
     fields: Mapping[str, Rule]
-    attributes: tuple[str, ...] | Literal["others"] = ()
+    where: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
+    unknown_columns: Literal["attributes", "ignore", "refuse"] = "refuse"
     off_market: OffMarket = OffMarket()
     ignore_lines: tuple[str, ...] = ()
     plausible_from: date = date(1980, 1, 1)
@@ -141,7 +79,7 @@ class Layout(_Part):
     def parse(cls, text: str) -> Self:
         """The layout in a JSON text.
 
-        Raises RecordError that says what is wrong and where.
+        Raises LayoutError, which names every fault by its JSON pointer.
         """
         layout: Self = _parsed(cls, text)
         return layout
@@ -151,37 +89,62 @@ class Layout(_Part):
         """One text for equal layouts; it is part of an upload's identity."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
-    def needed_columns(self) -> Sequence[str]:
-        """Columns without which no row could be accepted, for layouts with a header."""
-        needed = [
-            rule.column
-            for rule in self.fields.values()
-            if isinstance(rule, (Text, Number, Integer, Day)) and rule.required
-        ]
-        return list(dict.fromkeys(needed))
+    @property
+    def uses_instruments(self) -> bool:
+        """Whether symbols come from reference data."""
+        return any(isinstance(rule, Instrument) for rule in self.fields.values())
 
-    def known_columns(self) -> Sequence[str]:
-        """Every column of the file that a rule or the attributes name."""
-        known = list(self.columns)
-        for rule in self.fields.values():
-            if isinstance(rule, Time):
-                known += [column for way in rule.ways for column in way.columns]
-            elif not isinstance(rule, Instrument):
-                known.append(rule.column)
-        known += list(self.off_market.columns)
-        if self.attributes != "others":
-            known += self.attributes
-        return list(dict.fromkeys(known))
+    @property
+    def uses_file_name(self) -> bool:
+        """Whether rows depend on the file's name."""
+        return any(
+            isinstance(rule, FileName) or (isinstance(rule, Instrument) and rule.column is None)
+            for rule in self.fields.values()
+        )
+
+    def requires(self, target: str) -> bool:
+        """Whether a row without this column of the dataset is refused."""
+        rule = self.fields.get(target)
+        return target in required_targets(self.dataset) or bool(getattr(rule, "required", False))
+
+    def needed_columns(self) -> Sequence[str]:
+        """Columns of the file without which no row could be accepted."""
+        needed = [
+            column
+            for target, rule in self.fields.items()
+            if getattr(rule, "required", False) or (target in required_targets(self.dataset) - set(GIVEN))
+            if not isinstance(rule, Time)
+            for column in columns_of(rule)
+        ]
+        return list(dict.fromkeys((*needed, *self.where)))
+
+    def ruled_columns(self) -> Sequence[str]:
+        """Every column of the file that something but `columns` names."""
+        ruled = [column for rule in self.fields.values() for column in columns_of(rule)]
+        return list(dict.fromkeys((*ruled, *self.off_market.columns, *self.where, *self.attributes)))
 
 
 @lru_cache(maxsize=256)
 def _parsed(kind: type[Any], text: str) -> Any:
     # Every chunk brings its layout, and nearly all bring the same.
     try:
-        return kind.model_validate_json(text)
+        layout = kind.model_validate_json(text)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RecordError(f"the layout is not valid: {faults}") from error
+        document = _document(text)
+        raise LayoutError(
+            [LayoutFault(pointer=pointer(e["loc"], document), message=e["msg"]) for e in error.errors()]
+        ) from error
+    faults = faults_of(layout)
+    if faults:
+        raise LayoutError(faults)
+    return layout
+
+
+def _document(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 @cache
@@ -197,28 +160,3 @@ def known_zone(zone: str) -> str:
     if zone not in _zones():
         raise ValueError(f"{zone!r} is no zone of the time zone database")
     return str(ZoneInfo(zone))
-
-
-@cache
-def builtin_layouts() -> Sequence[Layout]:
-    """The layouts that come with the project; `k2` is there once per dataset."""
-    folder = resources.files("k2common.layouts").joinpath("builtin")
-    files = sorted(folder.iterdir(), key=lambda file: file.name)
-    return [Layout.parse(file.read_text("utf-8")) for file in files if file.name.endswith(".json")]
-
-
-def layout_named(name: str, *, dataset: str | None) -> Layout:
-    """The built-in layout `name`, for `dataset` where one is given.
-
-    Raises RecordError when there is none, or when the name alone does not say which dataset.
-    """
-    named = [layout for layout in builtin_layouts() if layout.name == name]
-    if not named:
-        names = ", ".join(sorted({layout.name for layout in builtin_layouts()}))
-        raise RecordError(f"there is no layout {name!r}; there are {names}")
-    fitting = [layout for layout in named if dataset in (None, layout.dataset)]
-    if not fitting:
-        raise RecordError(f"layout {name!r} is for {named[0].dataset}, not for {dataset}")
-    if len(fitting) > 1:
-        raise RecordError(f"layout {name!r} is for several datasets; say which")
-    return fitting[0]

@@ -10,14 +10,19 @@ import numpy as np
 import pyarrow as pa
 
 from k2common.columnar.arrow import DECIMAL, Column, arrow_schema
+from k2common.layouts.cells import PER_UNIT
+from k2common.layouts.checks import GIVEN
 from k2common.layouts.cutter import header_names
+from k2common.layouts.filtering import without_filtered
 from k2common.layouts.instruments import InstrumentIndex
-from k2common.layouts.mapping import GIVEN, Mapper, constant
-from k2common.layouts.model import Choice, Integer, Layout, Number, Text, Time, Words
+from k2common.layouts.mapping import Mapper, constant
+from k2common.layouts.model import Layout
 from k2common.layouts.reading import Cells, read_cells
+from k2common.layouts.rules import Choice, Instrument, Integer, Number, Text, Time, Words, columns_of
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import DATASETS, REJECTS, avro_schema
 
+CODED = pa.dictionary(pa.int32(), pa.string())
 RAW_BYTES = 4096
 """A reject's raw text is cut after so many bytes."""
 
@@ -58,7 +63,9 @@ def parse(
         types=_typed(layout),
         ignored=layout.ignore_lines,
         at_start=first_byte == 0,
+        encoding=layout.encoding,
     )
+    cells, filtered = without_filtered(cells, layout.where)
     mapper = Mapper(cells=cells, layout=layout, spec=spec, instruments=instruments)
     columns = mapper.columns()
     columns["line"] = pa.array(cells.records.lines + first_line)
@@ -69,11 +76,11 @@ def parse(
         rows = rows.filter(pa.array(~bad))
     return Parsed(
         rows=rows,
-        rejects=_rejects(cells, spec, first_byte=first_byte, first_line=first_line),
-        rows_read=cells.rows,
+        rejects=_rejects(cells, spec, layout.encoding, first_byte=first_byte, first_line=first_line),
+        rows_read=cells.rows + filtered,
         rows_accepted=cells.rows - rejected,
         rows_rejected=rejected,
-        rows_filtered=0,
+        rows_filtered=filtered,
         errors=cells.faults.counts(),
     )
 
@@ -85,15 +92,17 @@ def _typed(layout: Layout) -> Mapping[str, Any]:
     """
     kinds: dict[str, Any] = {}
     for target, rule in layout.fields.items():
-        if isinstance(rule, (Choice, Words)) or (isinstance(rule, Text) and target in GIVEN):
-            kinds[rule.column] = pa.dictionary(pa.int32(), pa.string())
+        if isinstance(rule, (Choice, Words)) or (isinstance(rule, (Text, Instrument)) and target in GIVEN):
+            kinds |= dict.fromkeys(columns_of(rule), CODED)
         elif isinstance(rule, Number):
-            kinds[rule.column] = DECIMAL
+            kinds[rule.column] = DECIMAL if rule.scale is None else pa.int64()
         elif isinstance(rule, Integer):
             kinds[rule.column] = pa.int64()
         elif isinstance(rule, Time):
-            kinds |= {way.columns[0]: pa.int64() for way in rule.ways if way.format.startswith("epoch")}
-    return kinds
+            kinds |= {way.columns[0]: pa.int64() for way in rule.ways if way.format in PER_UNIT}
+    return kinds | dict.fromkeys(
+        (*layout.where, *layout.off_market.columns), pa.dictionary(pa.int32(), pa.string())
+    )
 
 
 def _batch(columns: Mapping[str, Column], avro: Mapping[str, Any], rows: int) -> pa.RecordBatch:
@@ -108,7 +117,9 @@ def _batch(columns: Mapping[str, Column], avro: Mapping[str, Any], rows: int) ->
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([f.with_nullable(True) for f in fields]))
 
 
-def _rejects(cells: Cells, spec: UploadSpec, *, first_byte: int, first_line: int) -> pa.RecordBatch:
+def _rejects(
+    cells: Cells, spec: UploadSpec, encoding: str, *, first_byte: int, first_line: int
+) -> pa.RecordBatch:
     bad = np.flatnonzero(cells.faults.rows)
     starts, ends = cells.records.starts[bad], cells.records.ends[bad]
     columns: dict[str, Column] = {
@@ -119,14 +130,14 @@ def _rejects(cells: Cells, spec: UploadSpec, *, first_byte: int, first_line: int
         "ts_ingest": constant(spec.received_at, pa.timestamp("us", "UTC"), len(bad)),
         "line": pa.array(cells.records.lines[bad] + first_line),
         "byte_offset": pa.array(starts + first_byte),
-        "raw": pa.array(_raw(cells.data, starts.tolist(), ends.tolist()), pa.string()),
+        "raw": pa.array(_raw(cells.data, starts.tolist(), ends.tolist(), encoding), pa.string()),
         **cells.faults.columns(),
     }
     return _batch(columns, avro_schema(REJECTS.topic.schema), len(bad))
 
 
-def _raw(data: bytes, starts: Sequence[int], ends: Sequence[int]) -> list[str]:
+def _raw(data: bytes, starts: Sequence[int], ends: Sequence[int], encoding: str) -> list[str]:
     return [
-        data[start : min(end, start + RAW_BYTES)].decode("utf-8", "backslashreplace")
+        data[start : min(end, start + RAW_BYTES)].decode(encoding, "backslashreplace")
         for start, end in zip(starts, ends, strict=True)
     ]

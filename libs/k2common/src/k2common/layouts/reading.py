@@ -7,6 +7,7 @@ which records are at fault.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +45,9 @@ def read_cells(
     types: Mapping[str, Any],
     ignored: Sequence[str],
     at_start: bool,
+    encoding: str = "utf-8",
 ) -> Cells:
-    """Read the records of a chunk.
+    """Read the records of a chunk, in an encoding whose ASCII bytes stand for nothing else.
 
     `types` are wishes: a column for which every cell fits comes in its type, else all come as text. `ignored`
     are lines that are no records. `at_start` says that the file begins here and may have a byte order mark.
@@ -60,22 +62,28 @@ def read_cells(
     columns = None
     # Arrow's reader drops a quote that stands where none may; record by record such a row is refused.
     if b'"' not in text or quotes_enclose_fields(text, delimiter):
-        columns = _read(text, wanted, delimiter, types, rows) or _read(text, wanted, delimiter, {}, rows)
+        columns = _read(text, wanted, delimiter, types, rows, encoding) or _read(
+            text, wanted, delimiter, {}, rows, encoding
+        )
     faults = Faults(rows)
     if columns is None:
-        columns = _record_by_record(data, records, names, delimiter, faults)
+        columns = _record_by_record(data, records, names, delimiter, encoding, faults)
     shifted = Records(starts=records.starts + shift, ends=records.ends + shift, lines=records.lines)
     return Cells(data=payload, records=shifted, columns=columns, faults=faults)
 
 
 def _read(
-    text: bytes, names: Sequence[str], delimiter: str, types: Mapping[str, Any], rows: int
+    text: bytes, names: Sequence[str], delimiter: str, types: Mapping[str, Any], rows: int, encoding: str
 ) -> dict[str, Any] | None:
     try:
         table = pacsv.read_csv(
             pa.py_buffer(text),
             read_options=pacsv.ReadOptions(
-                column_names=list(names), use_threads=False, block_size=len(text) + 1
+                column_names=list(names),
+                use_threads=False,
+                # A recoded text is at most three times as long.
+                block_size=len(text) * (1 if encoding == "utf-8" else 3) + 1,
+                encoding=encoding,
             ),
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in text),
             convert_options=pacsv.ConvertOptions(
@@ -86,7 +94,7 @@ def _read(
         )
         # Arrow's reader takes a decimal beyond its precision, which Parquet would then wrap.
         table.validate(full=True)
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, UnicodeDecodeError):
         return None
     if table.num_rows != rows:
         return None
@@ -127,7 +135,7 @@ def _no_rows(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _record_by_record(
-    data: bytes, records: Records, names: Sequence[str], delimiter: str, faults: Faults
+    data: bytes, records: Records, names: Sequence[str], delimiter: str, encoding: str, faults: Faults
 ) -> dict[str, Any]:
     width = len(names)
     empty = [""] * width
@@ -135,7 +143,7 @@ def _record_by_record(
     bad: dict[tuple[str, str], list[int]] = {}
     spans = zip(records.starts.tolist(), records.ends.tolist(), strict=True)
     for row, (start, end) in enumerate(spans):
-        fields, reason = _fields(data[start:end], delimiter, width)
+        fields, reason = _fields(data[start:end], delimiter, width, encoding)
         rows.append(fields if reason is None else empty)
         if reason is not None:
             bad.setdefault(reason, []).append(row)
@@ -146,16 +154,15 @@ def _record_by_record(
     return {name: pa.array([row[n] for row in rows], pa.string()) for n, name in enumerate(names)}
 
 
-def _fields(record: bytes, delimiter: str, width: int) -> tuple[list[str], tuple[str, str] | None]:
+def _fields(
+    record: bytes, delimiter: str, width: int, encoding: str
+) -> tuple[list[str], tuple[str, str] | None]:
     try:
-        text = record.decode()
-        (fields,) = (
-            csv.reader([text], delimiter=delimiter, strict=True)
-            if "\n" not in text
-            else [next(csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True))]
-        )
+        # Nothing but a newline ends a line; text has other characters that Python would split at.
+        lines = io.StringIO(record.decode(encoding), newline="\n")
+        (fields,) = csv.reader(lines, delimiter=delimiter, strict=True)
     except UnicodeDecodeError:
-        return [], (ENCODING_INVALID, "the record is not UTF-8")
+        return [], (ENCODING_INVALID, f"the record is not {encoding.upper()}")
     except (csv.Error, ValueError):
         return [], (QUOTING_INVALID, "the record's quotes do not match")
     if len(fields) == width + 1 and not fields[-1]:

@@ -112,6 +112,24 @@ INSTRUMENTS = Dataset(
     partition_by=None,
     visibility=True,
 )
+BARS = Dataset(
+    name="bars",
+    topic=Topic(name="market.bars.v1", schema="bars", partitions=1),
+    table="market.bars",
+    key=("venue", "symbol"),
+    order=("symbol", "ts_event_ns", "timeframe", "upload_id", "line"),
+    partition_by="ts_event",
+    visibility=True,
+)
+CORPORATE_ACTIONS = Dataset(
+    name="corporate_actions",
+    topic=Topic(name="market.corporate_actions.v1", schema="corporate_actions", partitions=1),
+    table="market.corporate_actions",
+    key=("venue", "symbol"),
+    order=("symbol", "ex_date", "upload_id", "line"),
+    partition_by=None,
+    visibility=True,
+)
 REJECTS = Dataset(
     name="rejects",
     topic=Topic(name="ingest.rejects.v1", schema="rejects", partitions=2, retention_ms=30 * DAY_MS),
@@ -142,7 +160,7 @@ VERSIONS = Dataset(
 )
 
 DATASETS: Mapping[str, Dataset] = {
-    d.name: d for d in (TRADES, QUOTES, INSTRUMENTS, REJECTS, UPLOADS, VERSIONS)
+    d.name: d for d in (TRADES, QUOTES, BARS, INSTRUMENTS, CORPORATE_ACTIONS, REJECTS, UPLOADS, VERSIONS)
 }
 MARKET_DATASETS: Mapping[str, Dataset] = {n: d for n, d in DATASETS.items() if d.visibility}
 TOPICS: tuple[Topic, ...] = (

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from k2common.errors import RecordError
 from k2common.layouts import cutter
+from k2common.layouts.catalogue import builtin_layouts, layout_named
 from k2common.layouts.cutter import CutPosition, cut, read_header
-from k2common.layouts.model import Layout, builtin_layouts, layout_named
+from k2common.layouts.model import Layout
 from k2common.layouts.records import find_records
 
 CELLS = st.text(st.sampled_from('ab,"\n'), max_size=6)
@@ -57,16 +58,21 @@ def test_a_record_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_header_says_where_the_rows_begin() -> None:
     layout = layout_named("k2", dataset="trades")
-    found = read_header(io.BytesIO(b"\xef\xbb\xbf\r\nprice, size,\r\n1,2,\r\n"), layout)
+    found = read_header(io.BytesIO(b"\xef\xbb\xbf\r\nts_event,price, size,\r\n0,1,2,\r\n"), layout)
     assert found is not None
-    assert list(found.names) == ["price", "size"]
-    assert found.after == CutPosition(byte=19, line=3)
+    assert list(found.names) == ["ts_event", "price", "size"]
+    assert found.after == CutPosition(byte=28, line=3)
     assert read_header(io.BytesIO(b""), layout) is None
 
 
 @pytest.mark.parametrize(
     ("header", "fault"),
-    [("price", "'size' is missing"), ("price,size,size", "stands twice"), ("\xe9,price", "not UTF-8")],
+    [
+        ("price", "'size' is missing"),
+        ("price,size,size", "stands twice"),
+        ("\xe9,price", "not UTF-8"),
+        ("price,size", "a time is missing"),
+    ],
 )
 def test_a_header_that_does_not_fit_is_refused(header: str, fault: str) -> None:
     with pytest.raises(RecordError, match=fault):
@@ -80,7 +86,7 @@ def test_a_column_that_a_vendors_layout_does_not_know_is_refused() -> None:
 
 
 def test_layouts_are_data_that_reads_back_equal() -> None:
-    assert len(builtin_layouts()) == 8
+    assert len({(layout.name, layout.dataset) for layout in builtin_layouts()}) == 20
     for layout in builtin_layouts():
         assert Layout.parse(layout.canonical_json) == layout
 

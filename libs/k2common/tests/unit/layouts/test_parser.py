@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from k2common.columnar.encode import RecordEncoder
+from k2common.layouts.catalogue import layout_named
 from k2common.layouts.instruments import InstrumentIndex
-from k2common.layouts.model import Layout, layout_named
+from k2common.layouts.model import Layout
 from k2common.layouts.parser import Parsed, parse
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import avro_schema

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from k2common.layouts.catalogue import layout_named
 from k2common.layouts.cutter import read_header
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.mapping import (
@@ -18,7 +19,6 @@ from k2common.layouts.mapping import (
     FLAG_ONE_SIDED,
     FLAG_RECEIVED_BEFORE_EVENT,
 )
-from k2common.layouts.model import layout_named
 from k2common.layouts.parser import parse
 from k2common.layouts.upload import UploadSpec
 from k2common.testing.generator import OFF_MARKET, asx_files, decimal_text, quotes_csv, trades_csv
