@@ -39,10 +39,11 @@ class OffsetRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hidden:
-    """An upload that is not shown, and where its rows lie."""
+    """An upload that is not shown, where its rows lie as far as known, and the upload that replaced it."""
 
     reason: Reason
     ranges: tuple[OffsetRange, ...] = ()
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class Version:
                 upload: {
                     "reason": str(entry.reason),
                     "ranges": [[r.epoch, r.partition, r.first, r.end] for r in entry.ranges],
+                    **({} if entry.by is None else {"by": entry.by}),
                 }
                 for upload, entry in self.hidden.items()
             },
@@ -111,6 +113,7 @@ class Version:
                         OffsetRange(epoch=epoch, partition=partition, first=first, end=end)
                         for epoch, partition, first, end in entry["ranges"]
                     ),
+                    by=entry.get("by"),
                 )
                 for upload, entry in document["hidden"].items()
             },

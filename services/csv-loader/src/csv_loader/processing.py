@@ -90,7 +90,7 @@ def process(
 ) -> Processed:
     """Parse and encode a chunk; one that cannot be read at all is a failure of its upload."""
     if chunk.message["terminal"]:
-        return Processed(chunk=chunk)
+        return Processed(chunk=chunk, failure=chunk.message["failure"])
     try:
         parsed = _parsed(chunk, instruments)
     except RecordError:

@@ -37,6 +37,7 @@ def chunk(*lines: str, **fields: Any) -> Chunk:
     message = {
         "index": 3,
         "terminal": False,
+        "failure": None,
         "cancelled": False,
         "first_line": 12,
         "first_byte": 500,

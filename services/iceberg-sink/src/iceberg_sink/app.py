@@ -18,11 +18,12 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.share import Share, Work
-from k2common.schemas.datasets import COMMITS, DATASETS, MARKET_DATASETS, STATUS, Dataset
+from k2common.schemas.datasets import COMMANDS, COMMITS, DATASETS, MARKET_DATASETS, STATUS, Dataset
 from k2common.versions import Version
 
 from iceberg_sink.announcer import Announcer
 from iceberg_sink.batches import BatchWriter
+from iceberg_sink.commands import Commands
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses, earliest_resume
@@ -41,13 +42,20 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         catalog = await blocking.run(open_catalog, settings.iceberg)
         heads = [await blocking.run(_head, catalog, d.table) for d in MARKET_DATASETS.values()]
         codec = await MessageCodec.open(registry, STATUS)
-        statuses = Statuses(settings.kafka, codec=codec, starts=earliest_resume(heads))
+        statuses = Statuses(settings.kafka, codec=codec, starts=earliest_resume(heads, STATUS))
+        commands = Commands(
+            settings.kafka,
+            codec=await MessageCodec.open(registry, COMMANDS),
+            starts=earliest_resume(heads, COMMANDS),
+            clock=runtime.clock,
+        )
         commits = await MessageCodec.open(registry, COMMITS)
         tools = Tools(
             settings=settings,
             catalog=catalog,
             reader=VersionReader(catalog),
             statuses=statuses,
+            commands=commands,
             blocking=blocking,
             clock=runtime.clock,
             metrics=SinkMetrics(runtime.metrics),
@@ -88,12 +96,18 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         )
 
         async def ready(stop: asyncio.Event) -> None:
-            if await statuses.follower.until_caught_up(stop):
+            followers = (statuses.follower, commands.follower)
+            if all([await follower.until_caught_up(stop) for follower in followers]):
                 runtime.readiness.ready(FOLLOWING)
 
-        runtime.readiness.waiting(FOLLOWING, "the statuses are being read")
+        runtime.readiness.waiting(FOLLOWING, "statuses and commands are being read")
         app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock)
-        works_of_service = {"statuses": statuses.follower.run, "ready": ready, "share": share.run}
+        works_of_service = {
+            "statuses": statuses.follower.run,
+            "commands": commands.follower.run,
+            "ready": ready,
+            "share": share.run,
+        }
         yield Service(
             app=app, loops=[lasting(name, work, runtime.stop) for name, work in works_of_service.items()]
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from k2common.domain.progress import Progress
@@ -11,7 +11,7 @@ from k2common.errors import RecordError
 from k2common.kafka.follower import Follower
 from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
-from k2common.schemas.datasets import STATUS
+from k2common.schemas.datasets import STATUS, Topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Version
 
@@ -39,12 +39,14 @@ class Statuses:
         """Those of them whose every status is known: they change no more, so a thread may read them."""
         return {upload: progress for upload, progress in self._open[dataset].items() if progress.complete}
 
-    def settle(self, dataset: str, version: Version, *, topic: str) -> None:
-        """Forget the uploads whose fate this version tells."""
+    def settle(self, dataset: str, version: Version, *, topic: str) -> Set[str]:
+        """Forget the uploads whose fate this version tells, and name them."""
         waiting = self._open[dataset]
-        for upload_id in [u for u, p in waiting.items() if is_settled(p, version, topic=topic)]:
+        settled = {u for u, p in waiting.items() if is_settled(p, version, topic=topic)}
+        for upload_id in settled:
             del waiting[upload_id]
             del self._firsts[upload_id]
+        return settled
 
     def resume(self, dataset: str) -> Mapping[int, int]:
         """Where a new replica has to begin so that it misses nothing of the unsettled uploads."""
@@ -76,11 +78,11 @@ class Statuses:
             progress.add(status)
 
 
-def earliest_resume(versions: Iterable[Version | None]) -> Mapping[int, int] | None:
-    """Where to begin with statuses for all these tables; None is the beginning of the log."""
+def earliest_resume(versions: Iterable[Version | None], topic: Topic) -> Mapping[int, int] | None:
+    """Where to begin with a topic for all these tables; None is the beginning of the log."""
     starts: dict[int, int] = {}
     for version in versions:
-        resume = None if version is None else version.resume.get(STATUS.name)
+        resume = None if version is None else version.resume.get(topic.name)
         if resume is None:
             return None
         for partition, offset in resume.items():

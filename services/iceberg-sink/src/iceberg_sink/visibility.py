@@ -1,12 +1,14 @@
 """Which uploads a version hides: pure, and applied again whenever the head has moved.
 
 An upload with rows in the table is hidden as loading until the status of its every chunk is known and all of
-its rows are in the table. Only `loading` is ever taken back.
+its rows are in the table. Only `loading` is ever taken back. One that replaces another becomes visible in the
+commit that hides the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -17,48 +19,83 @@ REASONS = {"failed": Reason.FAILED, "cancelled": Reason.CANCELLED}
 Ranges = tuple[OffsetRange, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commanded:
+    """What users want taken back: uploads to retract, with the places of their rows as far as they are known,
+    and uploads to cancel.
+    """
+
+    retracted: Mapping[str, Ranges] = field(default_factory=dict)
+    cancelled: Set[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.retracted or self.cancelled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The topic of a table, and how far the table has come in it."""
+
+    topic: str
+    epoch: int
+    offsets: Mapping[int, int]
+
+
 def hidden_after(
     hidden: Mapping[str, Hidden],
     arrived: Mapping[str, Ranges],
     progress: Mapping[str, Progress],
+    commanded: Commanded,
     *,
-    topic: str,
-    epoch: int,
-    offsets: Mapping[int, int],
+    place: Place,
 ) -> Mapping[str, Hidden]:
-    """What the version at `offsets` hides, after a head that hid `hidden`, with the rows that arrived."""
+    """What the version at `place` hides, after a head that hid `hidden`, with the rows that arrived.
+
+    A cancelled upload that is visible already stays so. An upload whose replaced one is no longer visible
+    fails: the rows of both or of neither would be seen.
+    """
     after = {upload: entry for upload, entry in hidden.items() if entry.reason is not Reason.LOADING}
     waiting = {upload: entry.ranges for upload, entry in hidden.items() if entry.reason is Reason.LOADING}
-    for upload in sorted(waiting.keys() | arrived.keys()):
+    held = waiting.keys() | arrived.keys()
+    rowless = {u for u, p in progress.items() if u not in held and _replaces_without_rows(p, place.topic)}
+    for upload in sorted(held | rowless):
         ranges = merged((*waiting.get(upload, ()), *arrived.get(upload, ())))
         if upload in after:
-            after[upload] = Hidden(
-                reason=after[upload].reason, ranges=merged((*after[upload].ranges, *ranges))
-            )
+            known = after[upload]
+            merged_ranges = merged((*known.ranges, *ranges))
+            after[upload] = Hidden(reason=known.reason, ranges=merged_ranges, by=known.by)
             continue
-        reason = _reason(progress.get(upload), topic=topic, epoch=epoch, offsets=offsets)
+        known_progress = progress.get(upload)
+        reason = _reason(known_progress, place) or _taken_back(upload, commanded)
+        replaced = known_progress.replaces if known_progress is not None and reason is None else None
+        if replaced is not None:
+            if replaced not in after and replaced not in held:
+                after[replaced] = Hidden(reason=Reason.REPLACED, by=upload)
+            elif replaced not in after or after[replaced].by != upload:
+                reason = Reason.FAILED
         if reason is not None:
             after[upload] = Hidden(reason=reason, ranges=ranges)
+    for upload, ranges in sorted(commanded.retracted.items()):
+        after.setdefault(upload, Hidden(reason=Reason.RETRACTED, ranges=ranges))
     return after
 
 
-def is_due(version: Version, progress: Mapping[str, Progress], *, topic: str) -> bool:
-    """Whether a version without new rows would show or fail an upload that this one hides as loading."""
-    return any(
-        entry.reason is Reason.LOADING
-        and _reason(progress.get(upload), topic=topic, epoch=version.epoch, offsets=version.offsets)
-        is not Reason.LOADING
-        for upload, entry in version.hidden.items()
-    )
+def is_due(version: Version, progress: Mapping[str, Progress], commanded: Commanded, *, topic: str) -> bool:
+    """Whether a version without new rows would hide other uploads than this one."""
+    place = Place(topic=topic, epoch=version.epoch, offsets=version.offsets)
+    return hidden_after(version.hidden, {}, progress, commanded, place=place) != version.hidden
 
 
 def is_settled(progress: Progress, version: Version, *, topic: str) -> bool:
     """Whether the version tells what became of the upload, so that later ones need not decide on it."""
     if not progress.complete:
         return False
+    entry = version.hidden.get(progress.upload_id)
+    if _replaces_without_rows(progress, topic):
+        replaced = version.hidden.get(progress.replaces or "")
+        return entry is not None or (replaced is not None and replaced.by == progress.upload_id)
     if not progress.has_rows_in(topic):
         return True
-    entry = version.hidden.get(progress.upload_id)
     loading = entry is not None and entry.reason is Reason.LOADING
     return progress.covered(topic, epoch=version.epoch, offsets=version.offsets) and not loading
 
@@ -94,11 +131,20 @@ def merged(ranges: Iterable[OffsetRange]) -> Ranges:
     return tuple(sorted(spans.values()))
 
 
-def _reason(
-    progress: Progress | None, *, topic: str, epoch: int, offsets: Mapping[int, int]
-) -> Reason | None:
+def _reason(progress: Progress | None, place: Place) -> Reason | None:
     if progress is None or not progress.complete:
         return Reason.LOADING
-    if not progress.covered(topic, epoch=epoch, offsets=offsets):
+    if not progress.covered(place.topic, epoch=place.epoch, offsets=place.offsets):
         return Reason.LOADING
     return REASONS.get(progress.outcome)
+
+
+def _taken_back(upload: str, commanded: Commanded) -> Reason | None:
+    if upload in commanded.cancelled:
+        return Reason.CANCELLED
+    return Reason.RETRACTED if upload in commanded.retracted else None
+
+
+def _replaces_without_rows(progress: Progress, topic: str) -> bool:
+    committed = progress.complete and progress.outcome == "committed"
+    return committed and progress.replaces is not None and not progress.has_rows_in(topic)

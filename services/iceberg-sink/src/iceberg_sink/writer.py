@@ -23,16 +23,17 @@ from k2common.kafka.consumer import BatchReader
 from k2common.observability.logging import get_logger
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.schemas.datasets import STATUS, Dataset
+from k2common.schemas.datasets import COMMANDS, STATUS, Dataset
 from k2common.versions import Version
 
 from iceberg_sink.announcer import Announcement, Announcer
 from iceberg_sink.batches import BatchWriter, Written
+from iceberg_sink.commands import Commands
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses
-from iceberg_sink.visibility import hidden_after, is_due
+from iceberg_sink.visibility import Commanded, Place, hidden_after, is_due
 
 log = get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Tools:
     catalog: Catalog
     reader: VersionReader
     statuses: Statuses
+    commands: Commands
     blocking: Blocking
     clock: Clock
     metrics: SinkMetrics
@@ -177,7 +179,11 @@ class TableWriter:
                 self._changed,
                 step,
                 progress=tools.statuses.complete(dataset.name),
-                resume=tools.statuses.resume(dataset.name),
+                commanded=tools.commands.pending(dataset.name),
+                resume={
+                    STATUS.name: tools.statuses.resume(dataset.name),
+                    COMMANDS.name: tools.commands.resume(dataset.name),
+                },
             ),
             expected={partition: expected[partition] for partition in step.offsets},
             files=step.written.files,
@@ -194,7 +200,7 @@ class TableWriter:
             )
             await self._announce(result)
         self._committed = tools.clock.monotonic()
-        tools.statuses.settle(dataset.name, result.version, topic=dataset.topic.name)
+        self._settle(result.version)
         tools.metrics.commits.labels(dataset.table).inc()
         tools.metrics.rows.labels(dataset.table).inc(step.written.rows)
 
@@ -204,7 +210,8 @@ class TableWriter:
         head: Version | None,
         *,
         progress: Mapping[str, Progress],
-        resume: Mapping[int, int],
+        commanded: Commanded,
+        resume: Mapping[str, Mapping[int, int]],
     ) -> Version:
         epoch, now = self._kafka.epoch, self._tools.clock.now()
         known = head or Version(
@@ -215,36 +222,35 @@ class TableWriter:
             known = replace(known, epoch=epoch, offsets={})
         if not self._dataset.visibility:
             return known.successor(now=now, offsets=step.offsets, hidden={})
-        hidden = hidden_after(
-            known.hidden,
-            step.written.arrived,
-            progress,
-            topic=self._dataset.topic.name,
-            epoch=epoch,
-            offsets={**known.offsets, **step.offsets},
-        )
+        place = Place(topic=self._dataset.topic.name, epoch=epoch, offsets={**known.offsets, **step.offsets})
+        hidden = hidden_after(known.hidden, step.written.arrived, progress, commanded, place=place)
         version = known.successor(now=now, offsets=step.offsets, hidden=hidden)
-        return replace(version, resume={**version.resume, STATUS.name: resume})
+        return replace(version, resume={**version.resume, **resume})
+
+    def _settle(self, version: Version) -> None:
+        name = self._dataset.name
+        settled = self._tools.statuses.settle(name, version, topic=self._dataset.topic.name)
+        self._tools.commands.settle(name, version, settled=settled)
 
     async def _look(self) -> None:
         """Commit without rows when that shows an upload, or hides it for another reason than loading."""
         name, now = self._dataset.name, self._tools.clock.monotonic()
-        statuses = self._tools.statuses
         # One owner is enough, and there always is one of the first partition.
         if not self._dataset.visibility or 0 not in self._partitions:
             return
-        complete = statuses.complete(name)
-        if not complete or now - self._looked < self._sink.look_seconds:
+        complete = self._tools.statuses.complete(name)
+        commanded = self._tools.commands.pending(name)
+        if not (complete or commanded) or now - self._looked < self._sink.look_seconds:
             return
         self._looked = now
         head = await self._tools.blocking.run(self._head)
         if head is None:
             return
-        if is_due(head, complete, topic=self._dataset.topic.name):
+        if is_due(head, complete, commanded, topic=self._dataset.topic.name):
             self._looked = 0.0
             await self._commit(Step.empty({}), {})
         else:
-            statuses.settle(name, head, topic=self._dataset.topic.name)
+            self._settle(head)
 
     async def _announce(self, result: CommitResult) -> None:
         if self._dataset.versioned:

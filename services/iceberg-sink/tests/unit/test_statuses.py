@@ -130,7 +130,7 @@ def test_a_new_replica_learns_of_open_uploads_what_the_old_one_knew(log: list[En
     hear(old, log, since={})
     for dataset in DATASETS:
         old.settle(dataset, version(0), topic=TOPIC)
-    starts = earliest_resume([resuming(old.resume(dataset)) for dataset in DATASETS])
+    starts = earliest_resume([resuming(old.resume(dataset)) for dataset in DATASETS], STATUS)
     assert starts is not None
     new = following(starts)
     hear(new, log, since=starts)
@@ -210,7 +210,7 @@ RESUMES = st.fixed_dictionaries({partition: st.integers(0, 99) for partition in 
 
 @given(st.lists(RESUMES, min_size=1, max_size=4))
 def test_statuses_begin_no_later_than_any_table_needs(resumes: list[dict[int, int]]) -> None:
-    found = earliest_resume([resuming(resume) for resume in resumes])
+    found = earliest_resume([resuming(resume) for resume in resumes], STATUS)
     assert found == {
         partition: min(resume[partition] for resume in resumes) for partition in range(PARTITIONS)
     }
@@ -223,4 +223,4 @@ def test_one_table_without_a_resume_is_the_beginning_of_the_log(
     versions: list[Version | None] = [resuming(resume) for resume in resumes]
     unknown = data.draw(st.sampled_from([None, first_version(TRADES.table)]))
     versions.insert(data.draw(st.integers(0, len(versions))), unknown)
-    assert earliest_resume(versions) is None
+    assert earliest_resume(versions, STATUS) is None

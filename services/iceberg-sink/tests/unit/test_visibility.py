@@ -6,15 +6,19 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from iceberg_sink.statuses import Statuses, earliest_resume
-from iceberg_sink.visibility import arrivals, hidden_after, is_due, is_settled, merged
+from iceberg_sink.visibility import Commanded, Place, arrivals, hidden_after, is_due, is_settled, merged
 from k2common.domain.progress import Progress
-from k2common.schemas.datasets import TRADES
+from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version, trade_rows
 from k2common.versions import Hidden, OffsetRange, Reason, Version
 
 TOPIC = TRADES.topic.name
 PARTITIONS = 2
+
+
+def at(offsets: dict[int, int]) -> Place:
+    return Place(topic=TOPIC, epoch=0, offsets=offsets)
 
 
 def status(upload: str, index: int, **fields: Any) -> dict[str, Any]:
@@ -110,7 +114,7 @@ def test_each_version_hides_what_the_rule_over_rows_hides(
         version = committed(version, rows, statuses, data)
         offsets = {p: version.offsets.get(p, 0) for p in range(PARTITIONS)}
         assert {u: entry.reason for u, entry in version.hidden.items()} == model(rows, known, offsets)
-        assert not is_due(version, statuses.complete("trades"), topic=TOPIC)
+        assert not is_due(version, statuses.complete("trades"), Commanded(), topic=TOPIC)
         for upload, entry in version.hidden.items():
             held = {
                 (r.partition, r.offset)
@@ -133,9 +137,7 @@ def committed(version: Version, rows: list[Row], statuses: Statuses, data: st.Da
         if start[row.partition] <= row.offset < end[row.partition]:
             span = OffsetRange(epoch=0, partition=row.partition, first=row.offset, end=row.offset + 1)
             arrived[row.upload] = merged((*arrived.get(row.upload, ()), span))
-    hidden = hidden_after(
-        version.hidden, arrived, statuses.complete("trades"), topic=TOPIC, epoch=0, offsets=end
-    )
+    hidden = hidden_after(version.hidden, arrived, statuses.complete("trades"), Commanded(), place=at(end))
     after = version.successor(now=version.committed_at, offsets=end, hidden=hidden)
     statuses.settle("trades", after, topic=TOPIC)
     return after
@@ -153,14 +155,14 @@ def test_only_loading_is_ever_taken_back() -> None:
     reasons = [Reason.FAILED, Reason.CANCELLED, Reason.REPLACED, Reason.RETRACTED]
     hidden = {str(reason): Hidden(reason=reason) for reason in reasons}
     done = {upload: Progress(upload_id=upload, dataset="trades", chunks=0) for upload in hidden}
-    assert hidden_after(hidden, {}, done, topic=TOPIC, epoch=0, offsets={}) == hidden
+    assert hidden_after(hidden, {}, done, Commanded(), place=at({})) == hidden
 
 
 def test_offsets_of_an_older_epoch_cover_nothing_of_a_newer_one() -> None:
     progress = Progress(upload_id="U1", dataset="trades", chunks=0, ends={(TOPIC, 0): (1, 5)})
     version = first_version(TRADES.table)
     assert not is_settled(progress, version, topic=TOPIC)
-    assert hidden_after({}, {"U1": ()}, {"U1": progress}, topic=TOPIC, epoch=0, offsets={0: 99}) == {
+    assert hidden_after({}, {"U1": ()}, {"U1": progress}, Commanded(), place=at({0: 99})) == {
         "U1": Hidden(reason=Reason.LOADING)
     }
 
@@ -184,5 +186,5 @@ def test_statuses_begin_where_the_table_that_is_furthest_behind_begins() -> None
         replace(first_version(TRADES.table), resume={"ingest.status.v1": resume})
         for resume in ({0: 5, 1: 9}, {0: 7, 1: 2})
     )
-    assert earliest_resume([first, second]) == {0: 5, 1: 2}
-    assert earliest_resume([first, None]) is None
+    assert earliest_resume([first, second], STATUS) == {0: 5, 1: 2}
+    assert earliest_resume([first, None], STATUS) is None

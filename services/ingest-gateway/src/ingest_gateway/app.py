@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from k2common.http.app import create_app
+from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
 from k2common.layouts.catalogue import Catalogue
@@ -15,8 +16,9 @@ from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
-from k2common.schemas.datasets import CHUNKS, CLAIMS, UPLOADS
+from k2common.schemas.datasets import CHUNKS, CLAIMS, COMMANDS, UPLOADS
 
+from ingest_gateway.changes import Changes
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal
 from ingest_gateway.finals import Finals
 from ingest_gateway.metrics import GatewayMetrics
@@ -43,9 +45,12 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         catalog = await blocking.run(open_catalog, settings.iceberg)
         reader = VersionReader(catalog)
         spool = Spool(gateway.spool, limit_bytes=gateway.max_upload_bytes, blocking=blocking)
+        archive = Archive(catalog, root=settings.iceberg.archive_root)
+        tracker = Tracker()
         publisher = Publisher(
             journal=journal,
             spool=spool,
+            archive=archive,
             chunks=await MessageCodec.open(registry, CHUNKS),
             blocking=blocking,
             clock=runtime.clock,
@@ -59,7 +64,6 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             if claim.replica == replica and claim.state in OPEN_STATES:
                 publisher.enqueue(claim)
 
-        tracker = Tracker()
         followers = await follow(tracker, settings=settings.kafka, registry=registry, on_claim=resume)
         finals = Finals(
             tracker=tracker,
@@ -69,8 +73,16 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             metrics=metrics,
             replica=replica,
         )
+        changes = Changes(
+            journal=journal,
+            tracker=tracker,
+            publisher=publisher,
+            codec=await MessageCodec.open(registry, COMMANDS),
+            clock=runtime.clock,
+        )
         reception = Reception(
             journal=journal,
+            changes=changes,
             spool=spool,
             publisher=publisher,
             reader=reader,
@@ -85,6 +97,9 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             tracker=tracker,
             rejects=Rejects(catalog, reader, blocking=blocking),
             layouts=Catalogue.with_folder(gateway.layouts),
+            changes=changes,
+            archive=archive,
+            blocking=blocking,
             page_key=gateway.page_key.get_secret_value().encode(),
         )
         app = create_app(

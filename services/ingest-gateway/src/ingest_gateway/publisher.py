@@ -11,6 +11,8 @@ from random import Random
 
 import pyarrow as pa
 from k2common.columnar.partition import partition_of
+from k2common.errors import RecordError, TransientError
+from k2common.iceberg.archive import Archive, ArchiveWriter
 from k2common.layouts.cutter import Cut, CutPosition, cut
 from k2common.layouts.model import Layout
 from k2common.observability.logging import get_logger
@@ -25,6 +27,7 @@ from ingest_gateway.claims import OPEN_STATES, Claim, Journal, Message
 from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.spool import Spool
 
+RECORD_TOO_LONG = "RECORD_TOO_LONG"
 log = get_logger(__name__)
 spans = tracer(__name__)
 
@@ -38,12 +41,16 @@ def chunk_partition(upload_id: str, size: int, *, bulk_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """The next chunks of an upload, packed, and where it goes on; `last` when nothing is left."""
+    """The next chunks of an upload, packed, and where it goes on; `last` when nothing is left.
+
+    `failure` says why the upload ends here, before its last byte.
+    """
 
     start: CutPosition
     cuts: Sequence[tuple[Cut, bytes]]
     after: CutPosition
     last: bool
+    failure: str | None = None
 
 
 class Publisher:
@@ -54,6 +61,7 @@ class Publisher:
         *,
         journal: Journal,
         spool: Spool,
+        archive: Archive,
         chunks: MessageCodec,
         blocking: Blocking,
         clock: Clock,
@@ -64,6 +72,7 @@ class Publisher:
     ) -> None:
         self._journal = journal
         self._spool = spool
+        self._archive = archive
         self._chunks = chunks
         self._blocking = blocking
         self._clock = clock
@@ -106,16 +115,40 @@ class Publisher:
 
     async def _publish(self, key: str, upload_id: str, stop: asyncio.Event) -> None:
         claim = await self._journal.read(key)
+        if claim is not None and self._is_open(claim, upload_id):
+            writer = await self._blocking.run(self._archive.writer, claim.upload.sha256)
+            with writer:
+                claim = await self._publish_all(key, claim, writer, stop)
+        if claim is None or not self._is_open(claim, upload_id):
+            self._spool.remove(upload_id)
+
+    async def _publish_all(
+        self, key: str, claim: Claim | None, writer: ArchiveWriter, stop: asyncio.Event
+    ) -> Claim | None:
         ahead: Section | None = None
+        upload_id = claim.upload.upload_id if claim is not None else ""
         while claim is not None and self._is_open(claim, upload_id) and not stop.is_set():
             section = ahead if ahead and ahead.start == claim.position else await self._cut(claim)
             following = asyncio.create_task(self._following(claim, section))
             try:
+                # The archive is whole before the upload can end.
+                await self._blocking.run(self._keep, claim, section, writer)
                 claim = await self._advance(key, claim, section)
             finally:
                 ahead = await following
-        if claim is None or not self._is_open(claim, upload_id):
-            self._spool.remove(upload_id)
+        return claim
+
+    def _keep(self, claim: Claim, section: Section, writer: ArchiveWriter) -> None:
+        try:
+            with self._spool.open(claim.upload.upload_id) as file:
+                writer.fill(file, section.start.byte)
+                for one, packed in section.cuts:
+                    writer.append(packed, start=one.start.byte, length=len(one.payload))
+                if section.last:
+                    writer.fill(file, claim.upload.bytes)
+                    writer.finish()
+        except OSError as error:
+            raise TransientError(f"the archive does not answer: {error}") from error
 
     def _is_open(self, claim: Claim, upload_id: str) -> bool:
         return (
@@ -133,14 +166,25 @@ class Publisher:
 
     def _section(self, claim: Claim) -> Section:
         layout = Layout.parse(claim.upload.layout_json)
+        cuts: list[Cut] = []
+        failure = None
         with self._spool.open(claim.upload.upload_id) as file:
-            cuts = list(islice(cut(file, claim.position, delimiter=layout.delimiter), self._section_chunks))
+            try:
+                # One by one, so that those before a record that is too long are kept.
+                for one in islice(
+                    cut(file, claim.position, delimiter=layout.delimiter), self._section_chunks
+                ):
+                    cuts.append(one)  # noqa: PERF402
+            except RecordError as error:
+                log.warning("upload fails", upload_id=claim.upload.upload_id, error=str(error))
+                failure = RECORD_TOO_LONG
         after = cuts[-1].after if cuts else claim.position
         return Section(
             start=claim.position,
             cuts=[(one, pa.compress(one.payload, codec="zstd", asbytes=True)) for one in cuts],
             after=after,
-            last=after.byte >= claim.upload.bytes,
+            last=failure is not None or after.byte >= claim.upload.bytes,
+            failure=failure,
         )
 
     async def _advance(self, key: str, claim: Claim, section: Section) -> Claim | None:
@@ -160,11 +204,33 @@ class Publisher:
             for one, packed in section.cuts
         ]
         if section.last:
-            chunks.append(self._chunk(claim, start=section.after, length=0, payload=b"", terminal=True))
+            chunks.append(self.terminal(claim, section.after, failure=section.failure))
         return chunks
 
+    def terminal(
+        self, claim: Claim, after: CutPosition, *, cancelled: bool = False, failure: str | None = None
+    ) -> Message:
+        """The chunk that ends the upload."""
+        return self._chunk(
+            claim,
+            start=after,
+            length=0,
+            payload=b"",
+            terminal=True,
+            cancelled=cancelled,
+            failure=failure,
+        )
+
     def _chunk(
-        self, claim: Claim, *, start: CutPosition, length: int, payload: bytes, terminal: bool = False
+        self,
+        claim: Claim,
+        *,
+        start: CutPosition,
+        length: int,
+        payload: bytes,
+        terminal: bool = False,
+        cancelled: bool = False,
+        failure: str | None = None,
     ) -> Message:
         upload_id = claim.upload.upload_id
         value = self._chunks.encode(
@@ -172,7 +238,8 @@ class Publisher:
                 "upload": claim.upload.to_avro(),
                 "index": start.chunk,
                 "terminal": terminal,
-                "cancelled": False,
+                "cancelled": cancelled,
+                "failure": failure,
                 "first_line": start.line,
                 "first_byte": start.byte,
                 "header": claim.header,

@@ -14,12 +14,13 @@ from k2common.domain.time import format_datetime
 from k2common.layouts.model import Layout
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import DATASETS, REJECTS
-from k2common.versions import Version, format_token
+from k2common.versions import Reason, Version, format_token
 
 from ingest_gateway.claims import Claim
 from ingest_gateway.tracker import Tracker, Upload
 
-FINAL_STATES = ("committed", "failed", "cancelled")
+FINAL_STATES = ("committed", "failed", "cancelled", "retracted")
+ENDED: Mapping[Reason, Outcome] = {Reason.FAILED: "failed", Reason.CANCELLED: "cancelled"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,29 +33,62 @@ class Settled:
 
 
 def settled(progress: Progress, tracker: Tracker) -> Settled | None:
-    """How the upload ended; None while statuses or commits are still to come."""
+    """How the upload ended; None while statuses or commits are still to come.
+
+    The table's version decides: a cancellation may have come too late, a replacement too.
+    """
     if not progress.complete:
         return None
     dataset = DATASETS[progress.dataset]
     table = _first(tracker, dataset.table, dataset.topic.name, progress, visible=dataset.visibility)
     rejects = _first(tracker, REJECTS.table, REJECTS.topic.name, progress, visible=False)
-    missing = (table is None and progress.has_rows_in(dataset.topic.name)) or (
+    replacing = progress.replaces is not None and progress.outcome == "committed"
+    missing = (table is None and (replacing or progress.has_rows_in(dataset.topic.name))) or (
         rejects is None and progress.has_rows_in(REJECTS.topic.name)
     )
-    return None if missing else Settled(outcome=progress.outcome, table=table, rejects=rejects)
+    if missing:
+        return None
+    return Settled(outcome=_outcome(progress, table), table=table, rejects=rejects)
+
+
+def _outcome(progress: Progress, table: Version | None) -> Outcome:
+    if table is None:
+        return progress.outcome
+    entry = table.hidden.get(progress.upload_id)
+    return "committed" if entry is None else ENDED.get(entry.reason, "committed")
 
 
 def receipt(upload: Upload, tracker: Tracker) -> dict[str, Any]:
-    """The receipt as it is now; the final one once there is one."""
+    """The receipt as it is now; the final one once there is one, with what became of the upload since."""
     if upload.final is not None:
-        final: dict[str, Any] = json.loads(upload.final["receipt"])
-        return final
-    if upload.spec is None:
+        text: dict[str, Any] = json.loads(upload.final["receipt"])
+    elif upload.spec is None:
         raise ValueError("an upload without its claim has no receipt")
-    progress = upload.progress or Progress(upload_id=upload.spec.upload_id, dataset=upload.spec.dataset)
-    end = settled(progress, tracker)
-    state = end.outcome if end else _state(upload.claim, progress)
-    return document(upload.spec, progress, state=state, end=end, finished_at=None)
+    else:
+        spec = upload.spec
+        progress = upload.progress or Progress(upload_id=spec.upload_id, dataset=spec.dataset)
+        end = settled(progress, tracker)
+        state = end.outcome if end else _state(upload.claim, progress)
+        text = document(spec, progress, state=state, end=end, finished_at=None)
+    return _with_later(text, upload, tracker)
+
+
+def _with_later(text: dict[str, Any], upload: Upload, tracker: Tracker) -> dict[str, Any]:
+    """What the final receipt could not know: a retraction, a replacement, mended rejects."""
+    entry = tracker.hidden(DATASETS[text["dataset"]].table, text["upload_id"])
+    if text["state"] == "committed" and entry is not None and entry.reason is Reason.RETRACTED:
+        text["state"] = "retracted"
+    repairs = [
+        receipt(tracker.uploads[upload_id], tracker)
+        for upload_id in sorted(upload.repaired_by)
+        if tracker.uploads[upload_id].known
+    ]
+    repaired = [entry for entry in repairs if entry["state"] == "committed"]
+    mended = sum(entry["rows"]["committed"] for entry in repaired)
+    text["rows"]["outstanding"] = max(0, text["rows"]["rejected"] - mended)
+    text["repaired_by"] = [entry["upload_id"] for entry in repaired]
+    text["replaced_by"] = entry.by if entry is not None else None
+    return text
 
 
 def batch_receipt(batch: str, receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -91,6 +125,8 @@ def document(
         "source": spec.source,
         "filename": spec.filename,
         "batch": spec.batch,
+        "replaces": spec.replaces,
+        "repairs": spec.repairs,
         "timezone": spec.timezone or Layout.parse(spec.layout_json).timezone,
         "bytes": spec.bytes,
         "sha256": spec.sha256,
@@ -105,7 +141,13 @@ def document(
         },
         "errors": _errors(progress.errors),
         "offsets": [
-            {"topic": topic, "partition": partition, "epoch": epoch, "end": end_offset}
+            {
+                "topic": topic,
+                "partition": partition,
+                "epoch": epoch,
+                "first": progress.firsts[(topic, partition)][1],
+                "end": end_offset,
+            }
             for (topic, partition), (epoch, end_offset) in sorted(progress.ends.items())
         ],
         "version": format_token(versions) if versions else None,
@@ -141,7 +183,8 @@ def final_record(spec: UploadSpec, progress: Progress, end: Settled, *, now: dat
 
 
 def _first(tracker: Tracker, table: str, topic: str, progress: Progress, *, visible: bool) -> Version | None:
-    if not progress.has_rows_in(topic):
+    replacing = visible and progress.replaces is not None and progress.outcome == "committed"
+    if not progress.has_rows_in(topic) and not replacing:
         return None
 
     def covers(version: Version) -> bool:
@@ -149,7 +192,10 @@ def _first(tracker: Tracker, table: str, topic: str, progress: Progress, *, visi
 
     def stands(version: Version) -> bool:
         hidden = version.hidden.get(progress.upload_id)
-        return not visible or hidden is None or hidden.reason != "loading"
+        if hidden is None and replacing:
+            replaced = version.hidden.get(progress.replaces or "")
+            return replaced is not None and replaced.by == progress.upload_id
+        return not visible or hidden is None or hidden.reason is not Reason.LOADING
 
     return tracker.commits_of(table).first(stands, covers=covers)
 
@@ -170,4 +216,6 @@ def _errors(counts: Mapping[tuple[str | None, str], int]) -> list[dict[str, Any]
 def _failure(progress: Progress) -> str:
     if progress.failure is not None:
         return progress.failure
+    if progress.outcome == "committed":
+        return "REPLACED_UPLOAD_CHANGED"
     return "ABORTED_ON_REJECT" if progress.on_error == "abort" else "REJECT_RATIO_EXCEEDED"

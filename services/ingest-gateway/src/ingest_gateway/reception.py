@@ -16,9 +16,11 @@ from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import INSTRUMENTS
 from ulid import ULID
 
+from ingest_gateway.changes import Changes
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal
 from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.publisher import Publisher, chunk_partition
+from ingest_gateway.repairing import mended
 from ingest_gateway.requests import UploadRequest
 from ingest_gateway.spool import Received, Spool
 
@@ -30,6 +32,7 @@ class Reception:
     journal: Journal
     spool: Spool
     publisher: Publisher
+    changes: Changes
     reader: VersionReader
     blocking: Blocking
     clock: Clock
@@ -44,10 +47,12 @@ class Reception:
         key that stands for another upload (422); TransientError when Kafka or the catalogue is away. Then
         nothing is left.
         """
+        self.changes.check_replaced(request)
         received = await self.spool.receive(
             body, unpacker=request.unpacker(), expected=request.expected_digest
         )
         try:
+            received = await self._mended(request, received)
             header = await self.blocking.run(_header, received, request.layout)
             request.check_header(header)
             claim = await self._claim_for(request, received, header)
@@ -62,6 +67,15 @@ class Reception:
             return found, self._settle(claim, found, received)
         finally:
             self.spool.discard(received)
+
+    async def _mended(self, request: UploadRequest, received: Received) -> Received:
+        if request.repairs is None:
+            return received
+        encoding = request.layout.encoding
+        found = await self.blocking.run(mended, received, header=request.mended_header, encoding=encoding)
+        if found is not received:
+            self.spool.discard(received)
+        return found
 
     async def _claim_for(self, request: UploadRequest, received: Received, header: Header | None) -> Claim:
         now = self.clock.now()
@@ -102,7 +116,7 @@ class Reception:
         return version.number
 
     def _decide(self, claim: Claim, present: Claim | None) -> Claim | None:
-        if present is None or present.released:
+        if present is None or self.changes.may_claim_again(present):
             return claim
         if present.identity != claim.identity:
             fault = FieldError(

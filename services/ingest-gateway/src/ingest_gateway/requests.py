@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -20,12 +21,15 @@ from k2common.layouts.rules import Choice, Constant, FileName, Instrument, Text
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import MARKET_DATASETS
 from starlette.requests import Request
+from ulid import ULID
 
+from ingest_gateway.claims import Claim
 from ingest_gateway.digests import ContentDigest
 from ingest_gateway.unpacking import UNPACKERS, Unpacker
 
 TEXTS = ("source", "filename", "symbol", "venue", "asset_class", "currency", "timezone", "batch")
-PARAMETERS = ("dataset", "layout", "on_error", "max_reject_ratio", *TEXTS)
+UPLOADS = ("replaces", "repairs")
+PARAMETERS = ("dataset", "layout", "on_error", "max_reject_ratio", *TEXTS, *UPLOADS)
 MAX_TEXT = 256
 MAX_KEY = 256
 ASSET_CLASSES = ("equity", "crypto", "future", "option", "fx", "index", "other")
@@ -42,6 +46,10 @@ class UploadRequest:
     idempotency_key: str | None
     encoding: str
     expected_digest: ContentDigest
+    replaces: str | None = None
+    repairs: str | None = None
+    mended_header: str | None = None
+    """The header of the upload that is repaired, where its layout has one."""
 
     def unpacker(self) -> Unpacker:
         """What turns the body into its content."""
@@ -79,6 +87,8 @@ class UploadRequest:
             "layout": self.layout.canonical_json,
             "on_error": self.on_error,
             "max_reject_ratio": self.max_reject_ratio,
+            "replaces": self.replaces,
+            "repairs": self.repairs,
             **rows_depend_on,
         }
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
@@ -96,6 +106,8 @@ class UploadRequest:
             layout_json=self.layout.canonical_json,
             on_error=self.on_error,
             max_reject_ratio=self.max_reject_ratio,
+            replaces=self.replaces,
+            repairs=self.repairs,
             instruments_version=instruments_version,
             bytes=size,
             sha256=sha256,
@@ -117,15 +129,15 @@ class UploadRequest:
         return empty or (isinstance(rule, (Text, Choice)) and rule.column in names)
 
 
-def read_request(request: Request, layouts: Catalogue) -> UploadRequest:
-    """The parameters and headers of `POST /v1/uploads`.
+def read_request(request: Request, layouts: Catalogue, *, base: Claim | None = None) -> UploadRequest:
+    """The parameters and headers of `POST /v1/uploads`; what is not given is as in the claim `base`.
 
     Raises Problem 400 for one that is unknown or malformed, 415 for a body that is not CSV text, 422
     for a layout that does not exist or does not fit.
     """
     require_known(request, PARAMETERS)
     encoding = _encoding(request)
-    given = request.query_params
+    given = _with_base(request.query_params, base)
     errors = [
         FieldError(parameter=name, code="INVALID", message=f"{name} has 1 to {MAX_TEXT} printable characters")
         for name in TEXTS
@@ -142,6 +154,7 @@ def read_request(request: Request, layouts: Catalogue) -> UploadRequest:
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
         message = f"the key has 1 to {MAX_KEY} printable characters"
         errors.append(FieldError(parameter="Idempotency-Key", code="INVALID", message=message))
+    errors += _no_uploads(given)
     if errors or faults:
         raise invalid([*errors, *faults])
     return UploadRequest(
@@ -152,7 +165,35 @@ def read_request(request: Request, layouts: Catalogue) -> UploadRequest:
         idempotency_key=key,
         encoding=encoding,
         expected_digest=ContentDigest(request.headers.get("Content-Digest")),
+        replaces=given.get("replaces"),
+        repairs=given.get("repairs"),
+        mended_header=None if base is None else base.header,
     )
+
+
+def _with_base(given: Mapping[str, str], base: Claim | None) -> Mapping[str, str]:
+    if base is None:
+        return given
+    spec = base.upload
+    known = {name: getattr(spec, name) for name in TEXTS} | {
+        "layout": spec.layout_json,
+        "on_error": spec.on_error,
+        "max_reject_ratio": None if spec.max_reject_ratio is None else str(spec.max_reject_ratio),
+    }
+    if "layout" not in given:
+        known["dataset"] = spec.dataset
+    return {name: value for name, value in known.items() if value is not None} | dict(given)
+
+
+def _no_uploads(given: Mapping[str, str]) -> list[FieldError]:
+    errors = []
+    for name in UPLOADS:
+        try:
+            ULID.from_str(given.get(name, str(ULID())))
+        except ValueError:
+            message = f"{name} is the id of an upload"
+            errors.append(FieldError(parameter=name, code="INVALID", message=message, value=given[name]))
+    return errors
 
 
 def _encoding(request: Request) -> str:

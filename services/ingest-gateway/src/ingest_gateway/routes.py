@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import base64
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -12,15 +14,19 @@ from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.paging import sign, verify
 from k2common.http.parameters import invalid, require_known
 from k2common.http.problems import FieldError, Problem
+from k2common.iceberg.archive import Archive
 from k2common.layouts.catalogue import Catalogue
+from k2common.runtime.blocking import Blocking
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ingest_gateway.changes import Changes
+from ingest_gateway.claims import Claim
 from ingest_gateway.receipts import FINAL_STATES, batch_receipt, receipt
 from ingest_gateway.reception import Reception
 from ingest_gateway.rejects import Rejects
-from ingest_gateway.requests import read_request
+from ingest_gateway.requests import UploadRequest, read_request
 from ingest_gateway.tracker import Tracker, Upload
 
 LIST_FILTERS = ("state", "source", "dataset", "filename", "batch")
@@ -40,12 +46,18 @@ class Routes:
         tracker: Tracker,
         rejects: Rejects,
         layouts: Catalogue,
+        changes: Changes,
+        archive: Archive,
+        blocking: Blocking,
         page_key: bytes,
     ) -> None:
         self._reception = reception
         self._tracker = tracker
         self._rejects = rejects
         self._layouts = layouts
+        self._changes = changes
+        self._archive = archive
+        self._blocking = blocking
         self._key = page_key
 
     def routes(self) -> Sequence[Route]:
@@ -54,6 +66,10 @@ class Routes:
             Route("/v1/uploads", self.post, methods=["POST"]),
             Route("/v1/uploads", self.list, methods=["GET"]),
             Route("/v1/uploads/{upload_id}", self.get, methods=["GET"]),
+            Route("/v1/uploads/{upload_id}", self.cancel, methods=["DELETE"]),
+            Route("/v1/uploads/{upload_id}/retract", self.retract, methods=["POST"]),
+            Route("/v1/uploads/{upload_id}/reload", self.reload, methods=["POST"]),
+            Route("/v1/uploads/{upload_id}/content", self.content, methods=["GET"]),
             Route("/v1/uploads/{upload_id}/rejects", self.get_rejects, methods=["GET"]),
             Route("/v1/batches/{batch}", self.get_batch, methods=["GET"]),
             Route("/v1/layouts", self.list_layouts, methods=["GET"]),
@@ -62,7 +78,13 @@ class Routes:
 
     async def post(self, request: Request) -> Response:
         """Take a file: 202 for a new upload, 200 with its receipt for one that is known."""
-        claim, new = await self._reception.take(read_request(request, self._layouts), request.stream())
+        repairs = request.query_params.get("repairs")
+        known = self._tracker.uploads.get(repairs) if repairs is not None else None
+        base = None if known is None else known.claim
+        return await self._take(read_request(request, self._layouts, base=base), request.stream(), request)
+
+    async def _take(self, wanted: UploadRequest, body: AsyncIterator[bytes], request: Request) -> Response:
+        claim, new = await self._reception.take(wanted, body)
         known = self._tracker.uploads.get(claim.upload.upload_id)
         upload = (
             known if known is not None and known.spec is not None else Upload(spec=claim.upload, claim=claim)
@@ -71,12 +93,73 @@ class Routes:
         headers = {"Location": f"/v1/uploads/{claim.upload.upload_id}"}
         return JSONResponse(self._single(receipt(upload, self._tracker), request), status, headers=headers)
 
+    async def reload(self, request: Request) -> Response:
+        """The archived bytes again with other parameters; a committed upload is replaced in one commit."""
+        upload_id = request.path_params["upload_id"]
+        claim = self._claimed(upload_id)
+        sha256 = claim.upload.sha256
+        if not await self._blocking.run(self._archive.holds, sha256):
+            raise Problem(HTTPStatus.GONE, "CONTENT_GONE", f"the bytes of upload {upload_id} are not kept")
+        wanted = read_request(request, self._layouts, base=claim)
+        if receipt(self._known(upload_id), self._tracker)["state"] == "committed":
+            wanted = replace(wanted, replaces=upload_id)
+        # The archive holds the content; how the first body was packed says nothing about it.
+        wanted = replace(wanted, encoding="identity", idempotency_key=None)
+        return await self._take(wanted, self._pieces(sha256), request)
+
+    async def content(self, request: Request) -> Response:
+        """The bytes as they were posted, unpacked."""
+        require_known(request, ())
+        upload_id = request.path_params["upload_id"]
+        text = receipt(self._known(upload_id), self._tracker)
+        if not await self._blocking.run(self._archive.holds, text["sha256"]):
+            raise Problem(HTTPStatus.GONE, "CONTENT_GONE", f"the bytes of upload {upload_id} are not kept")
+        digest = base64.b64encode(bytes.fromhex(text["sha256"])).decode()
+        headers = {"Repr-Digest": f"sha-256=:{digest}:", "ETag": f'"{text["sha256"]}"'}
+        return StreamingResponse(self._pieces(text["sha256"]), media_type="text/csv", headers=headers)
+
+    async def _pieces(self, sha256: str) -> AsyncIterator[bytes]:
+        pieces = self._archive.content(sha256)
+        while (piece := await self._blocking.run(next, pieces, b"")) != b"":
+            yield piece
+
+    async def retract(self, request: Request) -> Response:
+        """Take the rows of a committed upload out of all later versions."""
+        require_known(request, ("timeout",))
+        upload_id = request.path_params["upload_id"]
+        await self._changes.retract(self._known(upload_id))
+        await self._until(upload_id, ("retracted",), _seconds(request))
+        text = receipt(self._known(upload_id), self._tracker)
+        status = HTTPStatus.OK if text["state"] == "retracted" else HTTPStatus.ACCEPTED
+        return JSONResponse(self._single(text, request), status)
+
+    async def cancel(self, request: Request) -> Response:
+        """End an upload that is not committed yet; 409 when the commit won."""
+        require_known(request, ("timeout",))
+        upload_id = request.path_params["upload_id"]
+        await self._changes.cancel(self._known(upload_id))
+        await self._until(upload_id, FINAL_STATES, _seconds(request))
+        text = receipt(self._known(upload_id), self._tracker)
+        if text["state"] == "committed":
+            raise Problem(
+                HTTPStatus.CONFLICT, "ALREADY_COMMITTED", "the commit was faster; it can be retracted"
+            )
+        status = HTTPStatus.OK if text["state"] in FINAL_STATES else HTTPStatus.ACCEPTED
+        return JSONResponse(self._single(text, request), status)
+
+    def _claimed(self, upload_id: str) -> Claim:
+        claim = self._known(upload_id).claim
+        if claim is None:
+            message = f"nothing but the receipt of upload {upload_id} is known"
+            raise Problem(HTTPStatus.GONE, "CLAIM_GONE", message)
+        return claim
+
     async def get(self, request: Request) -> Response:
         """One receipt; `wait=committed` returns when it is final or the time is up."""
         require_known(request, ("wait", "timeout"))
         upload_id = request.path_params["upload_id"]
         if "wait" in request.query_params:
-            await self._wait(upload_id, _timeout(request))
+            await self._until(upload_id, FINAL_STATES, _timeout(request))
         return JSONResponse(self._single(receipt(self._known(upload_id), self._tracker), request))
 
     async def list(self, request: Request) -> Response:
@@ -87,7 +170,7 @@ class Routes:
         found: list[Mapping[str, Any]] = []
         for upload_id in sorted(self._tracker.uploads, reverse=True):
             upload = self._tracker.uploads[upload_id]
-            if upload_id >= before or (upload.spec is None and upload.final is None):
+            if upload_id >= before or not upload.known:
                 continue
             entry = receipt(upload, self._tracker)
             if all(entry[name] == request.query_params.get(name, entry[name]) for name in LIST_FILTERS):
@@ -120,8 +203,7 @@ class Routes:
         found = [
             entry
             for upload in self._tracker.uploads.values()
-            if (upload.spec is not None or upload.final is not None)
-            and (entry := receipt(upload, self._tracker))["batch"] == batch
+            if upload.known and (entry := receipt(upload, self._tracker))["batch"] == batch
         ]
         if not found:
             raise Problem(HTTPStatus.NOT_FOUND, "BATCH_NOT_FOUND", f"no upload has the label {batch}")
@@ -146,14 +228,17 @@ class Routes:
             raise Problem(HTTPStatus.NOT_FOUND, "LAYOUT_NOT_FOUND", str(error)) from error
         return JSONResponse(self._single(layout.model_dump(mode="json"), request))
 
-    async def _wait(self, upload_id: str, seconds: float) -> None:
+    async def _until(self, upload_id: str, states: Sequence[str], seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while True:
                     changed = self._tracker.changed
                     upload = self._tracker.uploads.get(upload_id)
-                    known = upload is not None and (upload.spec is not None or upload.final is not None)
-                    if known and receipt(self._known(upload_id), self._tracker)["state"] in FINAL_STATES:
+                    if (
+                        upload is not None
+                        and upload.known
+                        and receipt(upload, self._tracker)["state"] in states
+                    ):
                         return
                     await changed.wait()
         except TimeoutError:
@@ -161,7 +246,7 @@ class Routes:
 
     def _known(self, upload_id: str) -> Upload:
         upload = self._tracker.uploads.get(upload_id)
-        if upload is None or (upload.spec is None and upload.final is None):
+        if upload is None or not upload.known:
             raise Problem(HTTPStatus.NOT_FOUND, "UPLOAD_NOT_FOUND", f"there is no upload {upload_id}")
         return upload
 
@@ -196,17 +281,19 @@ def _limit(request: Request) -> int:
 
 
 def _timeout(request: Request) -> float:
-    errors = []
-    wait, text = request.query_params["wait"], request.query_params.get("timeout", "30")
+    wait = request.query_params["wait"]
     if wait != "committed":
-        errors.append(FieldError(parameter="wait", code="INVALID", message="wait is committed", value=wait))
+        raise invalid([FieldError(parameter="wait", code="INVALID", message="wait is committed", value=wait)])
+    return _seconds(request)
+
+
+def _seconds(request: Request) -> float:
+    text = request.query_params.get("timeout", "30")
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds <= MAX_WAIT_SECONDS:
-        message = f"timeout is a number of seconds from 0 to {MAX_WAIT_SECONDS:.0f}"
-        errors.append(FieldError(parameter="timeout", code="INVALID", message=message, value=text))
-    if errors:
-        raise invalid(errors)
-    return seconds
+    if 0 <= seconds <= MAX_WAIT_SECONDS:
+        return seconds
+    message = f"timeout is a number of seconds from 0 to {MAX_WAIT_SECONDS:.0f}"
+    raise invalid([FieldError(parameter="timeout", code="INVALID", message=message, value=text)])

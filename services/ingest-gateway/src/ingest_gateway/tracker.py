@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -18,7 +18,7 @@ from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import CLAIMS, COMMITS, STATUS, UPLOADS, Topic
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Version
+from k2common.versions import Hidden, Version
 
 from ingest_gateway.claims import Claim
 
@@ -42,6 +42,11 @@ class Commits:
         if len(self._versions) > 2 * KEPT_VERSIONS:
             del self._versions[:KEPT_VERSIONS]
 
+    @property
+    def newest(self) -> Version | None:
+        """The last version that was announced."""
+        return self._versions[-1] if self._versions else None
+
     def first(self, shows: Callable[[Version], bool], *, covers: Callable[[Version], bool]) -> Version | None:
         """The first version that covers, and from there on the first that shows; offsets never go back."""
         start = bisect_left(self._versions, 1, key=lambda version: int(covers(version)))
@@ -56,6 +61,12 @@ class Upload:
     claim: Claim | None = None
     progress: Progress | None = None
     final: Mapping[str, Any] | None = None
+    repaired_by: set[str] = field(default_factory=set)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is enough of it for a receipt."""
+        return self.spec is not None or self.final is not None
 
 
 class Tracker:
@@ -76,11 +87,18 @@ class Tracker:
         """The versions of `table`."""
         return self.commits.setdefault(table, Commits())
 
+    def hidden(self, table: str, upload_id: str) -> Hidden | None:
+        """Why the newest version of the table does not show the upload; None where it does."""
+        newest = self.commits_of(table).newest
+        return None if newest is None else newest.hidden.get(upload_id)
+
     def on_claim(self, record: Mapping[str, Any]) -> Claim:
         """Take a claim."""
         claim = Claim.from_avro(record)
         upload = self._upload(claim.upload.upload_id)
         upload.claim, upload.spec = claim, claim.upload
+        if claim.upload.repairs is not None:
+            self._upload(claim.upload.repairs).repaired_by.add(claim.upload.upload_id)
         if claim.state == "final":
             self.open.discard(claim.upload.upload_id)
         elif upload.final is None:

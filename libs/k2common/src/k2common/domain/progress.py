@@ -16,7 +16,8 @@ Position = tuple[int, int]
 class Progress:
     """The sum of an upload's statuses, each taken once however often it comes.
 
-    `ends` is, per topic and partition, the position after the last of the upload's records.
+    `firsts` and `ends` are, per topic and partition, the positions of the first of the upload's records and
+    after the last.
     """
 
     upload_id: str
@@ -29,6 +30,7 @@ class Progress:
     rows_rejected: int = 0
     rows_filtered: int = 0
     errors: Counter[tuple[str | None, str]] = field(default_factory=Counter)
+    firsts: dict[tuple[str, int], Position] = field(default_factory=dict)
     ends: dict[tuple[str, int], Position] = field(default_factory=dict)
     failure: str | None = None
     cancelled: bool = False
@@ -52,6 +54,7 @@ class Progress:
         """Take one status; one that was taken before changes nothing."""
         if status["terminal"]:
             self.chunks, self.cancelled = status["index"], status["cancelled"]
+            self.failure = self.failure or status["failure"]
             return
         if status["index"] in self.seen:
             return
@@ -66,6 +69,8 @@ class Progress:
         for output in status["outputs"]:
             place = (output["topic"], output["partition"])
             end = (status["kafka_epoch"], output["base_offset"] + output["count"])
+            first = (status["kafka_epoch"], output["base_offset"])
+            self.firsts[place] = min(first, self.firsts.get(place, first))
             self.ends[place] = max(end, self.ends.get(place, end))
 
     @property
