@@ -149,7 +149,7 @@ def test_the_posted_bytes_come_back_and_are_loaded_again_in_another_zone(fleet: 
 
 def test_a_record_that_never_ends_fails_its_upload_alone(fleet: Fleet) -> None:
     symbol = unique_symbol()
-    endless = file_of(symbol, ["1"]) + b'"' + b"x" * 3 * 1024 * 1024
+    endless = file_of(symbol, ["1"]) + b'"' + b"xxxxxxxxxx\n" * 300_000
     receipt = fleet.upload(endless, dataset="trades")
     assert (receipt["state"], receipt["failure"]) == ("failed", "RECORD_TOO_LONG")
     assert prices(fleet, symbol) == []

@@ -5,7 +5,9 @@ import base64
 import csv
 import gzip
 import hashlib
+import io
 import json
+import zipfile
 from typing import Any
 from uuid import uuid4
 
@@ -334,3 +336,53 @@ async def test_a_clients_trace_goes_on_in_the_chunks(fleet: Fleet) -> None:
                     if record.key == upload:
                         seen += [value.decode() for name, value in record.headers if name == "traceparent"]
     assert {value.split("-")[1] for value in seen} == {trace}
+
+
+def test_a_form_and_a_zip_are_the_upload_that_the_plain_file_is(fleet: Fleet) -> None:
+    symbol = unique_symbol()
+    content = file_of(trades(symbol, 5))
+    receipt = fleet.upload(content, dataset="trades", filename="a.csv")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.csv", content)
+    url = f"{fleet.url('ingest-gateway')}/v1/uploads"
+    answers = [
+        httpx.post(url, files={"file": ("a.csv", content, "text/csv")}, data={"dataset": "trades"}),
+        httpx.post(
+            url, files={"file": ("a.zip", packed.getvalue(), "application/zip")}, data={"dataset": "trades"}
+        ),
+        httpx.post(
+            url,
+            content=packed.getvalue(),
+            headers={"Content-Type": "application/zip"},
+            params={"dataset": "trades"},
+        ),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert {answer.json()["data"]["upload_id"] for answer in answers} == {receipt["upload_id"]}
+
+
+def test_a_dry_run_says_what_would_become_of_the_rows_and_keeps_nothing(fleet: Fleet) -> None:
+    symbol = unique_symbol()
+    content = file_of([*trades(symbol, 5), "bad"])
+    answer = fleet.post(content, dataset="trades", dry_run="true")
+    assert answer.status_code == 200
+    data = answer.json()["data"]
+    assert data["rows"] == {"read": 6, "accepted": 5, "rejected": 1, "filtered": 0}
+    assert data["rejects"][0]["line"] == 7
+    assert found(fleet, symbols=symbol) == []
+    assert fleet.upload(content, dataset="trades")["rows"]["committed"] == 5
+
+
+def test_a_line_or_a_header_beyond_the_limits_is_refused(fleet: Fleet) -> None:
+    long = file_of(trades(unique_symbol(), 1)) + b"x" * (1024 * 1024 + 1) + b"\n"
+    wide = ",".join(["ts_event", "price", "size", *(f"c{n}" for n in range(1000))]).encode() + b"\n"
+    for content, code in ((long, "LINE_TOO_LONG"), (wide, "TOO_MANY_COLUMNS")):
+        answer = fleet.post(content, dataset="trades", symbol="A", venue="X")
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_a_layout_is_found_by_a_sample(fleet: Fleet) -> None:
+    url = f"{fleet.url('ingest-gateway')}/v1/layouts/detect"
+    answer = httpx.post(url, content=file_of(trades("A", 3)))
+    assert answer.json()["data"][0]["name"] == "k2"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from csv_loader.instruments import Instruments
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.partition import PartitionLoader, Tools
 from csv_loader.processing import Encoders
@@ -25,6 +24,7 @@ from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import SystemClock
+from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import CHUNKS, POSITIONS, REJECTS, STATUS, TRADES, avro_schema
 from k2common.settings.load import load
 from k2local.fleet import environment

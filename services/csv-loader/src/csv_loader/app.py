@@ -12,12 +12,12 @@ from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.instruments import Instruments
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.share import Share, Work
 from k2common.schemas.datasets import CHUNKS, MARKET_DATASETS, POSITIONS, REJECTS, STATUS, avro_schema
 
-from csv_loader.instruments import Instruments
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.partition import PartitionLoader, Tools
 from csv_loader.processing import Encoders

@@ -20,9 +20,9 @@ from k2common.observability.tracing import extract, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
+from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import CHUNKS, POSITIONS, STATUS
 
-from csv_loader.instruments import Instruments
 from csv_loader.isolated import process_isolated
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.processing import Chunk, Encoders, Processed, process, status

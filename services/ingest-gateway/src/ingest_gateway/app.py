@@ -14,6 +14,7 @@ from k2common.layouts.catalogue import Catalogue
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.instruments import Instruments
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.schemas.datasets import CHUNKS, CLAIMS, COMMANDS, UPLOADS
@@ -21,6 +22,7 @@ from k2common.schemas.datasets import CHUNKS, CLAIMS, COMMANDS, UPLOADS
 from ingest_gateway.changes import Changes
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal
 from ingest_gateway.finals import Finals
+from ingest_gateway.limits import Limits
 from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.reception import Reception
@@ -44,9 +46,14 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
     try:
         catalog = await blocking.run(open_catalog, settings.iceberg)
         reader = VersionReader(catalog)
-        spool = Spool(gateway.spool, limit_bytes=gateway.max_upload_bytes, blocking=blocking)
+        limits = Limits(
+            content_bytes=gateway.max_upload_bytes,
+            line_bytes=gateway.max_line_bytes,
+            reserve_bytes=gateway.spool_reserve_bytes,
+        )
+        spool = Spool(gateway.spool, limits=limits, blocking=blocking)
         archive = Archive(catalog, root=settings.iceberg.archive_root)
-        tracker = Tracker()
+        tracker = Tracker(runtime.clock, blocked_after_seconds=gateway.blocked_after_seconds)
         publisher = Publisher(
             journal=journal,
             spool=spool,
@@ -86,11 +93,14 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             spool=spool,
             publisher=publisher,
             reader=reader,
+            instruments=Instruments(catalog, blocking=blocking),
             blocking=blocking,
             clock=runtime.clock,
             metrics=metrics,
             replica=replica,
             bulk_bytes=gateway.bulk_bytes,
+            max_columns=gateway.max_columns,
+            max_receiving=gateway.max_receiving,
         )
         routes = Routes(
             reception=reception,

@@ -16,7 +16,7 @@ from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import DATASETS, REJECTS
 from k2common.versions import Reason, Version, format_token
 
-from ingest_gateway.claims import Claim
+from ingest_gateway.claims import OPEN_STATES, Claim
 from ingest_gateway.tracker import Tracker, Upload
 
 FINAL_STATES = ("committed", "failed", "cancelled", "retracted")
@@ -70,7 +70,22 @@ def receipt(upload: Upload, tracker: Tracker) -> dict[str, Any]:
         end = settled(progress, tracker)
         state = end.outcome if end else _state(upload.claim, progress)
         text = document(spec, progress, state=state, end=end, finished_at=None)
+    text["blocked_by"] = _blocked_by(upload, tracker, text["state"])
     return _with_later(text, upload, tracker)
+
+
+def _blocked_by(upload: Upload, tracker: Tracker, state: str) -> dict[str, Any] | None:
+    """Who has to move the upload on, once nothing has for some time."""
+    since, claim = upload.changed_at, upload.claim
+    if state in FINAL_STATES or since is None or tracker.clock.now() - since < tracker.blocked_after:
+        return None
+    if claim is not None and claim.state in OPEN_STATES:
+        service, reason = "ingest-gateway", f"replica {claim.replica} has bytes that are not published"
+    elif state != "committing":
+        service, reason = "csv-loader", "chunks wait to be parsed"
+    else:
+        service, reason = "iceberg-sink", "rows wait to be committed"
+    return {"service": service, "reason": reason, "since": format_datetime(since)}
 
 
 def _with_later(text: dict[str, Any], upload: Upload, tracker: Tracker) -> dict[str, Any]:

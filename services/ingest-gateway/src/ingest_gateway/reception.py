@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from typing import Any
 
 from k2common.errors import RecordError
 from k2common.http.problems import FieldError, Problem
 from k2common.iceberg.reader import VersionReader
 from k2common.layouts.cutter import CutPosition, Header, read_header
+from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
+from k2common.layouts.upload import UploadSpec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
+from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import INSTRUMENTS
 from ulid import ULID
 
 from ingest_gateway.changes import Changes
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.publisher import Publisher, chunk_partition
+from ingest_gateway.publisher import RECORD_TOO_LONG, Publisher, chunk_partition
 from ingest_gateway.repairing import mended
-from ingest_gateway.requests import UploadRequest
+from ingest_gateway.requests import Transfer, UploadRequest
 from ingest_gateway.spool import Received, Spool
+from ingest_gateway.trials import trial
+from ingest_gateway.zips import unzipped
+
+RETRY_SECONDS = "2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,27 +42,46 @@ class Reception:
     publisher: Publisher
     changes: Changes
     reader: VersionReader
+    instruments: Instruments
     blocking: Blocking
     clock: Clock
     metrics: GatewayMetrics
     replica: str
     bulk_bytes: int
+    max_columns: int
+    max_receiving: int
+    receiving: set[object] = field(default_factory=set)
 
-    async def take(self, request: UploadRequest, body: AsyncIterator[bytes]) -> tuple[Claim, bool]:
+    async def receive(self, body: AsyncIterator[bytes], transfer: Transfer) -> Received:
+        """The body's content on disk; `take`, `try_out` or `discard` it.
+
+        Raises Problem for a body that is broken (400), beyond a limit (413, 422, 507) or one too many (429).
+        """
+        if len(self.receiving) >= self.max_receiving:
+            message = f"{self.max_receiving} bodies are being received"
+            headers = {"Retry-After": RETRY_SECONDS}
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_UPLOADS", message, headers=headers)
+        token = object()
+        self.receiving.add(token)
+        try:
+            return await self.spool.receive(
+                body, unpacker=transfer.unpacker, expected=transfer.expected, lines=not transfer.zipped
+            )
+        finally:
+            self.receiving.discard(token)
+
+    def discard(self, received: Received) -> None:
+        """Forget a body."""
+        self.spool.discard(received)
+
+    async def take(self, request: UploadRequest, received: Received) -> tuple[Claim, bool]:
         """The claim of the upload, and whether it is new.
 
-        Raises Problem for a body that is too long (413) or broken (400), for a header that does not fit or a
-        key that stands for another upload (422); TransientError when Kafka or the catalogue is away. Then
-        nothing is left.
+        Raises Problem for a header that does not fit or a key that stands for another upload (422);
+        TransientError when Kafka or the catalogue is away. Then nothing is left.
         """
-        self.changes.check_replaced(request)
-        received = await self.spool.receive(
-            body, unpacker=request.unpacker(), expected=request.expected_digest
-        )
+        received, header = await self._opened(request, received)
         try:
-            received = await self._mended(request, received)
-            header = await self.blocking.run(_header, received, request.layout)
-            request.check_header(header)
             claim = await self._claim_for(request, received, header)
             try:
                 found = await self.journal.write(claim.key, lambda present: self._decide(claim, present))
@@ -67,6 +94,42 @@ class Reception:
             return found, self._settle(claim, found, received)
         finally:
             self.spool.discard(received)
+
+    async def try_out(self, request: UploadRequest, received: Received) -> Mapping[str, Any]:
+        """What would become of the rows.
+
+        Raises as `take` does; nothing is kept either way.
+        """
+        received, header = await self._opened(request, received)
+        try:
+            version = await self._instruments(request)
+            spec = request.spec(
+                upload_id="",
+                size=received.bytes,
+                sha256=received.sha256,
+                now=self.clock.now(),
+                instruments_version=version,
+            )
+            index = await self.instruments.at(version)
+            return await self.blocking.run(_trial, received, spec, header, index)
+        finally:
+            self.spool.discard(received)
+
+    async def _opened(self, request: UploadRequest, received: Received) -> tuple[Received, Header | None]:
+        """What was received, unzipped and mended, and its header."""
+        try:
+            self.changes.check_replaced(request)
+            if request.zipped:
+                packed = received
+                received = await self.blocking.run(unzipped, packed, limits=self.spool.limits)
+                self.spool.discard(packed)
+            received = await self._mended(request, received)
+            header = await self.blocking.run(_header, received, request.layout, self.max_columns)
+            request.check_header(header)
+        except BaseException:
+            self.spool.discard(received)
+            raise
+        return received, header
 
     async def _mended(self, request: UploadRequest, received: Received) -> Received:
         if request.repairs is None:
@@ -147,12 +210,27 @@ class Reception:
             self.spool.remove(upload_id)
 
 
-def _header(received: Received, layout: Layout) -> Header | None:
+def _trial(
+    received: Received, spec: UploadSpec, header: Header | None, index: InstrumentIndex | None
+) -> Mapping[str, Any]:
     try:
         with received.path.open("rb") as file:
-            return read_header(file, layout)
+            return trial(file, spec, header, index)
+    except RecordError as error:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, RECORD_TOO_LONG, str(error)) from error
+
+
+def _header(received: Received, layout: Layout, max_columns: int) -> Header | None:
+    try:
+        with received.path.open("rb") as file:
+            header = read_header(file, layout)
     except RecordError as error:
         fault = FieldError(parameter="layout", code="HEADER_MISMATCH", message=str(error))
         raise Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY, "HEADER_MISMATCH", str(error), errors=[fault]
         ) from error
+    columns = len(layout.columns if header is None else header.names)
+    if columns > max_columns:
+        message = f"the file has {columns} columns; {max_columns} are taken"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "TOO_MANY_COLUMNS", message)
+    return header

@@ -26,13 +26,24 @@ from ulid import ULID
 from ingest_gateway.claims import Claim
 from ingest_gateway.digests import ContentDigest
 from ingest_gateway.unpacking import UNPACKERS, Unpacker
+from ingest_gateway.zips import MEDIA as ZIPPED
 
 TEXTS = ("source", "filename", "symbol", "venue", "asset_class", "currency", "timezone", "batch")
 UPLOADS = ("replaces", "repairs")
-PARAMETERS = ("dataset", "layout", "on_error", "max_reject_ratio", *TEXTS, *UPLOADS)
+PARAMETERS = ("dataset", "layout", "on_error", "max_reject_ratio", "dry_run", *TEXTS, *UPLOADS)
+MEDIA = ("text/csv", "text/plain", "application/octet-stream")
 MAX_TEXT = 256
 MAX_KEY = 256
 ASSET_CLASSES = ("equity", "crypto", "future", "option", "fx", "index", "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """How a body is packed, and what digest it has by its sender's word."""
+
+    unpacker: Unpacker
+    expected: ContentDigest
+    zipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +55,12 @@ class UploadRequest:
     on_error: str
     max_reject_ratio: float | None
     idempotency_key: str | None
-    encoding: str
-    expected_digest: ContentDigest
+    zipped: bool = False
+    dry_run: bool = False
     replaces: str | None = None
     repairs: str | None = None
     mended_header: str | None = None
     """The header of the upload that is repaired, where its layout has one."""
-
-    def unpacker(self) -> Unpacker:
-        """What turns the body into its content."""
-        return UNPACKERS[self.encoding]()
 
     @property
     def needs_instruments(self) -> bool:
@@ -129,15 +136,34 @@ class UploadRequest:
         return empty or (isinstance(rule, (Text, Choice)) and rule.column in names)
 
 
-def read_request(request: Request, layouts: Catalogue, *, base: Claim | None = None) -> UploadRequest:
-    """The parameters and headers of `POST /v1/uploads`; what is not given is as in the claim `base`.
+def read_transfer(request: Request) -> Transfer:
+    """How the body of `POST /v1/uploads` is packed.
 
-    Raises Problem 400 for one that is unknown or malformed, 415 for a body that is not CSV text, 422
+    Raises Problem 415 for one that is not CSV text.
+    """
+    encoding, media = _encoding(request)
+    return Transfer(
+        unpacker=UNPACKERS[encoding](),
+        expected=ContentDigest(request.headers.get("Content-Digest")),
+        zipped=media in ZIPPED,
+    )
+
+
+def read_request(
+    request: Request,
+    layouts: Catalogue,
+    *,
+    base: Claim | None = None,
+    fields: Mapping[str, str] | None = None,
+    zipped: bool = False,
+) -> UploadRequest:
+    """The parameters of `POST /v1/uploads`, in the query or a form's `fields`.
+
+    What is not given is as in the claim `base`. Raises Problem 400 for one that is unknown or malformed, 422
     for a layout that does not exist or does not fit.
     """
-    require_known(request, PARAMETERS)
-    encoding = _encoding(request)
-    given = _with_base(request.query_params, base)
+    require_known(request, PARAMETERS, also=fields or {})
+    given = _with_base({**request.query_params, **(fields or {})}, base)
     errors = [
         FieldError(parameter=name, code="INVALID", message=f"{name} has 1 to {MAX_TEXT} printable characters")
         for name in TEXTS
@@ -155,6 +181,7 @@ def read_request(request: Request, layouts: Catalogue, *, base: Claim | None = N
         message = f"the key has 1 to {MAX_KEY} printable characters"
         errors.append(FieldError(parameter="Idempotency-Key", code="INVALID", message=message))
     errors += _no_uploads(given)
+    errors += _not_among("dry_run", given.get("dry_run"), ("true", "false"))
     if errors or faults:
         raise invalid([*errors, *faults])
     return UploadRequest(
@@ -163,8 +190,8 @@ def read_request(request: Request, layouts: Catalogue, *, base: Claim | None = N
         on_error=on_error,
         max_reject_ratio=ratio,
         idempotency_key=key,
-        encoding=encoding,
-        expected_digest=ContentDigest(request.headers.get("Content-Digest")),
+        zipped=zipped,
+        dry_run=given.get("dry_run") == "true",
         replaces=given.get("replaces"),
         repairs=given.get("repairs"),
         mended_header=None if base is None else base.header,
@@ -196,16 +223,17 @@ def _no_uploads(given: Mapping[str, str]) -> list[FieldError]:
     return errors
 
 
-def _encoding(request: Request) -> str:
+def _encoding(request: Request) -> tuple[str, str]:
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     media = request.headers.get("Content-Type", "text/csv").partition(";")[0].strip().lower()
-    if encoding not in UNPACKERS or media not in ("text/csv", "text/plain", "application/octet-stream"):
+    if encoding not in UNPACKERS or media not in (*MEDIA, *ZIPPED):
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "UNSUPPORTED_MEDIA_TYPE",
-            f"the body is {media} with encoding {encoding}; text/csv is taken, plain or as gzip or zstd",
+            f"the body is {media} with encoding {encoding}; text/csv is taken, plain, as gzip, zstd or zip, "
+            "or in a form",
         )
-    return encoding
+    return encoding, media
 
 
 def _layout(text: str, dataset: str | None, layouts: Catalogue) -> Layout:

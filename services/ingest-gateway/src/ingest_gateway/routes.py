@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -23,16 +23,23 @@ from starlette.routing import Route
 
 from ingest_gateway.changes import Changes
 from ingest_gateway.claims import Claim
+from ingest_gateway.digests import ContentDigest
+from ingest_gateway.forms import Form
 from ingest_gateway.receipts import FINAL_STATES, batch_receipt, receipt
 from ingest_gateway.reception import Reception
 from ingest_gateway.rejects import Rejects
-from ingest_gateway.requests import UploadRequest, read_request
+from ingest_gateway.requests import Transfer, UploadRequest, read_request, read_transfer
+from ingest_gateway.spool import Received
 from ingest_gateway.tracker import Tracker, Upload
+from ingest_gateway.trials import detected
+from ingest_gateway.unpacking import UNPACKERS
+from ingest_gateway.zips import MEDIA as ZIPPED
 
 LIST_FILTERS = ("state", "source", "dataset", "filename", "batch")
 REJECT_FORMATS = ("json", "ndjson", "csv")
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+MAX_SAMPLE_BYTES = 1024 * 1024
 MAX_WAIT_SECONDS = 300.0
 
 
@@ -73,6 +80,7 @@ class Routes:
             Route("/v1/uploads/{upload_id}/rejects", self.get_rejects, methods=["GET"]),
             Route("/v1/batches/{batch}", self.get_batch, methods=["GET"]),
             Route("/v1/layouts", self.list_layouts, methods=["GET"]),
+            Route("/v1/layouts/detect", self.detect, methods=["POST"]),
             Route("/v1/layouts/{name}", self.get_layout, methods=["GET"]),
         ]
 
@@ -81,10 +89,34 @@ class Routes:
         repairs = request.query_params.get("repairs")
         known = self._tracker.uploads.get(repairs) if repairs is not None else None
         base = None if known is None else known.claim
-        return await self._take(read_request(request, self._layouts, base=base), request.stream(), request)
+        content_type = request.headers.get("Content-Type", "")
+        if content_type.lower().startswith("multipart/form-data"):
+            return await self._post_form(Form(content_type), base, request)
+        transfer = read_transfer(request)
+        wanted = read_request(request, self._layouts, base=base, zipped=transfer.zipped)
+        received = await self._reception.receive(request.stream(), transfer)
+        return await self._take(wanted, received, request)
 
-    async def _take(self, wanted: UploadRequest, body: AsyncIterator[bytes], request: Request) -> Response:
-        claim, new = await self._reception.take(wanted, body)
+    async def _post_form(self, form: Form, base: Claim | None, request: Request) -> Response:
+        # The parameters may come after the file, and a zip is only known by its part's header.
+        expected = ContentDigest(request.headers.get("Content-Digest"))
+        transfer = Transfer(unpacker=form.unpacker(), expected=expected, zipped=True)
+        received = await self._reception.receive(form.content(request.stream()), transfer)
+        try:
+            names = {} if form.filename is None else {"filename": form.filename}
+            zipped = form.media in ZIPPED
+            wanted = read_request(
+                request, self._layouts, base=base, fields={**names, **form.fields}, zipped=zipped
+            )
+        except Problem:
+            self._reception.discard(received)
+            raise
+        return await self._take(wanted, received, request)
+
+    async def _take(self, wanted: UploadRequest, received: Received, request: Request) -> Response:
+        if wanted.dry_run:
+            return JSONResponse(self._single(await self._reception.try_out(wanted, received), request))
+        claim, new = await self._reception.take(wanted, received)
         known = self._tracker.uploads.get(claim.upload.upload_id)
         upload = (
             known if known is not None and known.spec is not None else Upload(spec=claim.upload, claim=claim)
@@ -104,8 +136,10 @@ class Routes:
         if receipt(self._known(upload_id), self._tracker)["state"] == "committed":
             wanted = replace(wanted, replaces=upload_id)
         # The archive holds the content; how the first body was packed says nothing about it.
-        wanted = replace(wanted, encoding="identity", idempotency_key=None)
-        return await self._take(wanted, self._pieces(sha256), request)
+        wanted = replace(wanted, idempotency_key=None)
+        transfer = Transfer(unpacker=UNPACKERS["identity"](), expected=ContentDigest(None))
+        received = await self._reception.receive(self._pieces(sha256), transfer)
+        return await self._take(wanted, received, request)
 
     async def content(self, request: Request) -> Response:
         """The bytes as they were posted, unpacked."""
@@ -127,8 +161,11 @@ class Routes:
         """Take the rows of a committed upload out of all later versions."""
         require_known(request, ("timeout",))
         upload_id = request.path_params["upload_id"]
+        if self._is("committed")(self._known(upload_id)):
+            # Its final receipt is written a moment after the commit.
+            await self._until(upload_id, _is_closed, MAX_WAIT_SECONDS)
         await self._changes.retract(self._known(upload_id))
-        await self._until(upload_id, ("retracted",), _seconds(request))
+        await self._until(upload_id, self._is("retracted"), _seconds(request))
         text = receipt(self._known(upload_id), self._tracker)
         status = HTTPStatus.OK if text["state"] == "retracted" else HTTPStatus.ACCEPTED
         return JSONResponse(self._single(text, request), status)
@@ -138,7 +175,7 @@ class Routes:
         require_known(request, ("timeout",))
         upload_id = request.path_params["upload_id"]
         await self._changes.cancel(self._known(upload_id))
-        await self._until(upload_id, FINAL_STATES, _seconds(request))
+        await self._until(upload_id, self._is(*FINAL_STATES), _seconds(request))
         text = receipt(self._known(upload_id), self._tracker)
         if text["state"] == "committed":
             raise Problem(
@@ -159,7 +196,7 @@ class Routes:
         require_known(request, ("wait", "timeout"))
         upload_id = request.path_params["upload_id"]
         if "wait" in request.query_params:
-            await self._until(upload_id, FINAL_STATES, _timeout(request))
+            await self._until(upload_id, self._is(*FINAL_STATES), _timeout(request))
         return JSONResponse(self._single(receipt(self._known(upload_id), self._tracker), request))
 
     async def list(self, request: Request) -> Response:
@@ -218,6 +255,24 @@ class Routes:
         ]
         return JSONResponse(self._page_of(entries, None, request))
 
+    async def detect(self, request: Request) -> Response:
+        """The layouts that can read a file that begins like the body, the best first."""
+        require_known(request, ("filename",))
+        sample = bytearray()
+        async for data in request.stream():
+            sample += data
+            if len(sample) > MAX_SAMPLE_BYTES:
+                message = f"a sample has at most {MAX_SAMPLE_BYTES} bytes"
+                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "SAMPLE_TOO_LARGE", message)
+        found = await self._blocking.run(
+            detected,
+            bytes(sample),
+            self._layouts.layouts,
+            filename=request.query_params.get("filename"),
+            now=self._tracker.clock.now(),
+        )
+        return JSONResponse(self._page_of(found, None, request))
+
     async def get_layout(self, request: Request) -> Response:
         """One layout, as it could be posted inline; `dataset` where the name stands for several."""
         require_known(request, ("dataset",))
@@ -228,21 +283,20 @@ class Routes:
             raise Problem(HTTPStatus.NOT_FOUND, "LAYOUT_NOT_FOUND", str(error)) from error
         return JSONResponse(self._single(layout.model_dump(mode="json"), request))
 
-    async def _until(self, upload_id: str, states: Sequence[str], seconds: float) -> None:
+    async def _until(self, upload_id: str, done: Callable[[Upload], bool], seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while True:
                     changed = self._tracker.changed
                     upload = self._tracker.uploads.get(upload_id)
-                    if (
-                        upload is not None
-                        and upload.known
-                        and receipt(upload, self._tracker)["state"] in states
-                    ):
+                    if upload is not None and upload.known and done(upload):
                         return
                     await changed.wait()
         except TimeoutError:
             return
+
+    def _is(self, *states: str) -> Callable[[Upload], bool]:
+        return lambda upload: receipt(upload, self._tracker)["state"] in states
 
     def _known(self, upload_id: str) -> Upload:
         upload = self._tracker.uploads.get(upload_id)
@@ -270,6 +324,10 @@ class Routes:
             "version": version,
         }
         return {"data": list(data), "next_page_token": token, "meta": meta}
+
+
+def _is_closed(upload: Upload) -> bool:
+    return upload.claim is not None and upload.claim.state == "final"
 
 
 def _limit(request: Request) -> int:

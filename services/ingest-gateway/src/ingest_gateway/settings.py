@@ -20,6 +20,24 @@ class GatewaySettings(Block):
     max_upload_bytes: int = Field(
         default=16 * 1024**3, ge=1, description="A longer body is refused with status 413."
     )
+    max_line_bytes: int = Field(
+        default=1024**2, ge=1024, le=2 * 1024**2, description="A body with a longer line is refused with 422."
+    )
+    max_columns: int = Field(
+        default=1000, ge=1, le=10_000, description="A file with more columns is refused with status 422."
+    )
+    max_receiving: int = Field(
+        default=32, ge=1, le=1000, description="One more body at the same time is refused with status 429."
+    )
+    spool_reserve_bytes: int = Field(
+        default=1024**3, ge=0, description="With less free disk a body is refused with status 507."
+    )
+    blocked_after_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description="A receipt without progress for so long says what it waits for.",
+    )
     bulk_bytes: int = Field(
         default=16 * 1024**2, ge=1, description="Uploads from this size on take partitions of their own."
     )

@@ -6,15 +6,14 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Set
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
-from k2common.http.problems import Problem
 from k2common.runtime.blocking import Blocking
 from ulid import ULID
 
 from ingest_gateway.digests import ContentDigest
+from ingest_gateway.limits import Guard, Limits
 from ingest_gateway.unpacking import Unpacker
 
 PARTIAL = ".partial"
@@ -32,9 +31,9 @@ class Received:
 class Spool:
     """One folder; a file in it is named by its upload."""
 
-    def __init__(self, folder: Path, *, limit_bytes: int, blocking: Blocking) -> None:
+    def __init__(self, folder: Path, *, limits: Limits, blocking: Blocking) -> None:
         self._folder = folder
-        self._limit = limit_bytes
+        self.limits = limits
         self._blocking = blocking
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f"*{PARTIAL}"):
@@ -42,28 +41,23 @@ class Spool:
         self._found = frozenset(path.name for path in folder.iterdir())
 
     async def receive(
-        self, body: AsyncIterator[bytes], *, unpacker: Unpacker, expected: ContentDigest
+        self, body: AsyncIterator[bytes], *, unpacker: Unpacker, expected: ContentDigest, lines: bool = True
     ) -> Received:
         """Write the content of the body as it comes; it is on disk for good when this returns.
 
-        Raises Problem 413 for a content that is too long, however small the body is that holds it, and 400
-        for a body that cannot be unpacked or has another digest. A body that ends early leaves nothing.
+        `lines` is false for a content that is not text yet. Raises Problem for a content beyond a limit,
+        however small the body is that holds it, and 400 for a body that cannot be unpacked or has another
+        digest. A body that ends early leaves nothing.
         """
         path = self._folder / f"{ULID()}{PARTIAL}"
         digest = hashlib.sha256()
-        size = 0
+        guard = Guard(self.limits, self._folder, lines=lines)
         try:
             with path.open("wb") as file:
                 async for data in body:
                     expected.update(data)
                     for part in unpacker.feed(data):
-                        size += len(part)
-                        if size > self._limit:
-                            raise Problem(
-                                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                                "UPLOAD_TOO_LARGE",
-                                f"the content is longer than {self._limit} bytes",
-                            )
+                        guard.check(part)
                         digest.update(part)
                         file.write(part)
                 unpacker.end()
@@ -73,7 +67,7 @@ class Spool:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return Received(path=path, bytes=size, sha256=digest.hexdigest())
+        return Received(path=path, bytes=guard.size, sha256=digest.hexdigest())
 
     def keep(self, received: Received, upload_id: str) -> None:
         """Make the body the upload's."""

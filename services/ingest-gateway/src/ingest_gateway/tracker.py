@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
+from k2common.runtime.clock import Clock, SystemClock
 from k2common.schemas.datasets import CLAIMS, COMMITS, STATUS, UPLOADS, Topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Hidden, Version
@@ -62,6 +64,7 @@ class Upload:
     progress: Progress | None = None
     final: Mapping[str, Any] | None = None
     repaired_by: set[str] = field(default_factory=set)
+    changed_at: datetime | None = None
 
     @property
     def known(self) -> bool:
@@ -72,7 +75,9 @@ class Upload:
 class Tracker:
     """Follows claims, statuses, commits and final receipts."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None, *, blocked_after_seconds: float = 5.0) -> None:
+        self.clock = clock or SystemClock()
+        self.blocked_after = timedelta(seconds=blocked_after_seconds)
         self.uploads: dict[str, Upload] = {}
         self.commits: dict[str, Commits] = {}
         self.open: set[str] = set()
@@ -97,6 +102,7 @@ class Tracker:
         claim = Claim.from_avro(record)
         upload = self._upload(claim.upload.upload_id)
         upload.claim, upload.spec = claim, claim.upload
+        upload.changed_at = self.clock.now()
         if claim.upload.repairs is not None:
             self._upload(claim.upload.repairs).repaired_by.add(claim.upload.upload_id)
         if claim.state == "final":
@@ -109,6 +115,7 @@ class Tracker:
     def on_status(self, record: Mapping[str, Any]) -> None:
         """Take the status of a chunk."""
         upload = self._upload(record["upload_id"])
+        upload.changed_at = self.clock.now()
         if upload.progress is None:
             upload.progress = Progress.of(record)
         else:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from ingest_gateway.requests import UploadRequest, read_request
+from ingest_gateway.requests import UploadRequest, read_request, read_transfer
 from k2common.http.problems import Problem
 from k2common.layouts.catalogue import Catalogue, builtin_layouts, layout_named
 from k2common.layouts.cutter import CutPosition, Header
@@ -113,7 +113,7 @@ def test_a_layout_that_does_not_fit_is_422(parameters: dict[str, str], words: st
 @pytest.mark.parametrize("headers", [{"Content-Encoding": "br"}, {"Content-Type": "application/json"}])
 def test_a_body_that_is_no_plain_csv_is_415(headers: dict[str, str]) -> None:
     with pytest.raises(Problem) as caught:
-        read_request(request(headers, dataset="trades"), LAYOUTS)
+        read_transfer(request(headers, dataset="trades"))
     assert caught.value.status == 415
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import zstandard
 from ingest_gateway.digests import ContentDigest
+from ingest_gateway.limits import Limits
 from ingest_gateway.spool import Received, Spool
 from ingest_gateway.unpacking import UNPACKERS
 from k2common.http.problems import Problem
 from k2common.runtime.blocking import Blocking
 
 ID, OTHER = "01M86KAY8WBQN4BGJ0DGREQQCB", "01M86KAY8WBQN4BGJ0DGREQQCC"
+
+LIMITS = Limits(content_bytes=10, line_bytes=2**20, reserve_bytes=0)
 
 
 @pytest.fixture
@@ -25,7 +28,11 @@ def blocking() -> Iterator[Blocking]:
 
 @pytest.fixture
 def spool(tmp_path: Path, blocking: Blocking) -> Spool:
-    return Spool(tmp_path / "spool", limit_bytes=10, blocking=blocking)
+    return Spool(
+        tmp_path / "spool",
+        limits=LIMITS,
+        blocking=blocking,
+    )
 
 
 async def body(*parts: bytes, broken: bool = False) -> AsyncIterator[bytes]:
@@ -70,7 +77,7 @@ async def test_a_start_removes_halves_and_what_no_claim_wants(tmp_path: Path, bl
     folder.mkdir()
     for name in ("half.partial", ID, OTHER):
         (folder / name).write_bytes(b"")
-    spool = Spool(folder, limit_bytes=10, blocking=blocking)
+    spool = Spool(folder, limits=LIMITS, blocking=blocking)
     assert files(tmp_path) == [ID, OTHER]
     spool.sweep({OTHER})
     assert files(tmp_path) == [OTHER]

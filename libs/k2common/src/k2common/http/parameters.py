@@ -11,13 +11,13 @@ from starlette.requests import Request
 from k2common.http.problems import FieldError, Problem
 
 
-def require_known(request: Request, names: Iterable[str]) -> None:
-    """Refuse query parameters that are not among `names`, or that stand twice.
+def require_known(request: Request, names: Iterable[str], *, also: Iterable[str] = ()) -> None:
+    """Refuse query parameters, and those of `also`, that are not among `names` or stand twice.
 
     Raises Problem 400 that names each one and the nearest valid name.
     """
     known = sorted(names)
-    given = [name for name, _ in request.query_params.multi_items()]
+    given = [*(name for name, _ in request.query_params.multi_items()), *also]
     errors = [_unknown(name, known) for name in dict.fromkeys(given) if name not in known]
     errors += [
         FieldError(parameter=name, code="REPEATED", message=f"{name} stands more than once")

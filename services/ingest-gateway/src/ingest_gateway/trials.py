@@ -1,0 +1,91 @@
+"""What would become of a file: parsed like an upload, and nothing is kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from k2common.errors import RecordError
+from k2common.layouts.cutter import CHUNK_BYTES, CutPosition, Header, cut, read_header
+from k2common.layouts.instruments import InstrumentIndex
+from k2common.layouts.model import Layout
+from k2common.layouts.parser import parse
+from k2common.layouts.upload import UploadSpec
+
+from ingest_gateway.rejects import COLUMNS
+
+SHOWN_REJECTS = 100
+SAMPLE_RECORDS_BYTES = 256 * 1024
+
+
+def trial(
+    file: BinaryIO, spec: UploadSpec, header: Header | None, instruments: InstrumentIndex | None
+) -> Mapping[str, Any]:
+    """The counts of a receipt, and the first rejects.
+
+    Raises RecordError for a record that is too long.
+    """
+    layout = Layout.parse(spec.layout_json)
+    start = header.after if header else CutPosition()
+    rows: Counter[str] = Counter(read=0, accepted=0, rejected=0, filtered=0)
+    errors: Counter[tuple[str | None, str]] = Counter()
+    rejects: list[Mapping[str, Any]] = []
+    for chunk in cut(file, start, delimiter=layout.delimiter, chunk_bytes=CHUNK_BYTES):
+        parsed = parse(
+            chunk.payload,
+            layout=layout,
+            header=header.text if header else None,
+            first_byte=chunk.start.byte,
+            first_line=chunk.start.line,
+            spec=spec,
+            instruments=instruments,
+        )
+        for name in rows:
+            rows[name] += getattr(parsed, f"rows_{name}")
+        errors.update(parsed.errors)
+        if len(rejects) < SHOWN_REJECTS:
+            rejects += parsed.rejects.slice(0, SHOWN_REJECTS - len(rejects)).select(list(COLUMNS)).to_pylist()
+    ordered = sorted(errors.items(), key=lambda item: (-item[1], str(item[0])))
+    return {
+        "state": "dry_run",
+        "dataset": spec.dataset,
+        "layout": spec.layout,
+        "bytes": spec.bytes,
+        "sha256": spec.sha256,
+        "rows": dict(rows),
+        "errors": [{"column": column, "code": code, "count": count} for (column, code), count in ordered],
+        "rejects": rejects,
+    }
+
+
+def detected(
+    sample: bytes, layouts: Iterable[Layout], *, filename: str | None, now: datetime
+) -> Sequence[Mapping[str, Any]]:
+    """The layouts that can read a file which begins with `sample`, those that take most rows first."""
+    whole = sample[: sample.rfind(b"\n") + 1] or sample
+    found = []
+    for layout in layouts:
+        spec = UploadSpec(
+            upload_id="",
+            dataset=layout.dataset,
+            layout=layout.name,
+            layout_json=layout.canonical_json,
+            source="detect",
+            bytes=len(whole),
+            sha256="",
+            received_at=now,
+            filename=filename,
+            # What a parameter may give is not what tells layouts apart.
+            symbol="?",
+            venue=layout.venue or "?",
+        )
+        try:
+            result = trial(BytesIO(whole), spec, read_header(BytesIO(whole), layout), None)
+        except RecordError:
+            continue
+        if result["rows"]["accepted"]:
+            found.append({"name": layout.name, **{k: result[k] for k in ("dataset", "rows", "errors")}})
+    return sorted(found, key=lambda entry: (-entry["rows"]["accepted"], len(entry["errors"]), entry["name"]))
