@@ -1,0 +1,67 @@
+"""Replicas beside a fleet's, killed and started again under their names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from k2local.fleet import SERVICES, environment
+from k2local.testing import Fleet
+
+READY_SECONDS = 90
+
+
+@dataclass
+class Replica:
+    """One more process of a service; it keeps its name, port and spool over its deaths."""
+
+    fleet: Fleet
+    service: str
+    name: str
+    port: int
+    home: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Start it."""
+        environ = {
+            **os.environ,
+            **environment(self.fleet.settings),
+            **self.environ,
+            "K2_HTTP__PORT": str(self.port),
+            "K2_SERVICE__REPLICA": self.name,
+            "K2_GATEWAY__SPOOL": str(self.home / f"spool-{self.name}"),
+        }
+        argv = [sys.executable, "-m", SERVICES[self.service]]
+        with (self.home / f"{self.service}-{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(argv, env=environ, stderr=log, cwd=self.home)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """SIGKILL, and started again at once."""
+        self.end()
+        self.start()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def wait_ready(self) -> None:
+        """Return when it says that it is ready."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"{self.service} {self.name} is not ready")
