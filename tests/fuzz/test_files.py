@@ -165,7 +165,21 @@ DAYS = st.sampled_from(
     ["03/10/2014", "04/06/2014", "10/05/2014", "13/01/2014", "", "2014-03-10", "02/29/2012"]
 )
 TEXTS = st.one_of(
-    st.sampled_from(["A", "BHP", "", "NA", 'say "x"', "a,b;c", "line\nbreak", "tab\there", "é", "nul\0"]),
+    st.sampled_from(
+        [
+            "A",
+            "BHP",
+            "",
+            "NA",
+            'say "x"',
+            "a,b;c",
+            "line\nbreak",
+            'q"uo"te\nand, break"',
+            "tab\there",
+            "é",
+            "nul\0",
+        ]
+    ),
     st.text(st.characters(codec="cp1252", exclude_characters="\r\x1a"), max_size=8),
     st.just("long " * 700),
 )

@@ -40,6 +40,21 @@ def chunk_partition(upload_id: str, size: int, *, bulk_bytes: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """One chunk as a zstd frame, and how long it was; its text is not kept."""
+
+    start: CutPosition
+    length: int
+    frame: bytes
+
+    @classmethod
+    def of(cls, one: Cut) -> Packed:
+        """The chunk packed."""
+        frame = pa.compress(one.payload, codec="zstd", asbytes=True)
+        return cls(start=one.start, length=len(one.payload), frame=frame)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """The next chunks of an upload, packed, and where it goes on; `last` when nothing is left.
 
@@ -47,7 +62,7 @@ class Section:
     """
 
     start: CutPosition
-    cuts: Sequence[tuple[Cut, bytes]]
+    cuts: Sequence[Packed]
     after: CutPosition
     last: bool
     failure: str | None = None
@@ -142,8 +157,8 @@ class Publisher:
         try:
             with self._spool.open(claim.upload.upload_id) as file:
                 writer.fill(file, section.start.byte)
-                for one, packed in section.cuts:
-                    writer.append(packed, start=one.start.byte, length=len(one.payload))
+                for one in section.cuts:
+                    writer.append(one.frame, start=one.start.byte, length=one.length)
                 if section.last:
                     writer.fill(file, claim.upload.bytes)
                     writer.finish()
@@ -166,22 +181,21 @@ class Publisher:
 
     def _section(self, claim: Claim) -> Section:
         layout = Layout.parse(claim.upload.layout_json)
-        cuts: list[Cut] = []
-        failure = None
+        cuts: list[Packed] = []
+        after, failure = claim.position, None
         with self._spool.open(claim.upload.upload_id) as file:
+            found = cut(file, claim.position, delimiter=layout.delimiter)
             try:
-                # One by one, so that those before a record that is too long are kept.
-                for one in islice(
-                    cut(file, claim.position, delimiter=layout.delimiter), self._section_chunks
-                ):
-                    cuts.append(one)  # noqa: PERF402
+                # One by one: the text of one chunk is held at a time, and those before a fault are kept.
+                for one in islice(found, self._section_chunks):
+                    cuts.append(Packed.of(one))
+                    after = one.after
             except RecordError as error:
                 log.warning("upload fails", upload_id=claim.upload.upload_id, error=str(error))
                 failure = RECORD_TOO_LONG
-        after = cuts[-1].after if cuts else claim.position
         return Section(
             start=claim.position,
-            cuts=[(one, pa.compress(one.payload, codec="zstd", asbytes=True)) for one in cuts],
+            cuts=cuts,
             after=after,
             last=failure is not None or after.byte >= claim.upload.bytes,
             failure=failure,
@@ -200,8 +214,7 @@ class Publisher:
 
     def _messages(self, claim: Claim, section: Section) -> list[Message]:
         chunks = [
-            self._chunk(claim, start=one.start, length=len(one.payload), payload=packed)
-            for one, packed in section.cuts
+            self._chunk(claim, start=one.start, length=one.length, payload=one.frame) for one in section.cuts
         ]
         if section.last:
             chunks.append(self.terminal(claim, section.after, failure=section.failure))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from k2common.columnar.arrow import arrow_schema
@@ -52,9 +54,14 @@ class Rejects:
 
     def _export(self, upload_id: str, form: str) -> tuple[str | None, bytes]:
         token, rows = self._rows(upload_id)
-        frame = pl.DataFrame(pl.from_arrow(rows))
-        text: str = frame.write_ndjson() if form == "ndjson" else frame.write_csv()
-        return token, text.encode()
+        out = io.StringIO()
+        if form == "ndjson":
+            out.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows.to_pylist())
+        else:
+            writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows.to_pylist())
+        return token, out.getvalue().encode()
 
     def _rows(self, upload_id: str) -> tuple[str | None, pa.Table]:
         version = self._reader.refresh(REJECTS.table)
