@@ -54,7 +54,14 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
         return {f"partition {number}": PartitionLoader(number, tools=tools).run for _, number in places}
 
     share = Share(settings.kafka, group=GROUP, topics=[CHUNKS.name], works=works, readiness=runtime.readiness)
-    app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock)
+    app = create_app(
+        [],
+        readiness=runtime.readiness,
+        metrics=runtime.metrics,
+        settings=settings.http,
+        writes="admin",
+        clock=runtime.clock,
+    )
     try:
         yield Service(app=app, loops=[lasting("share", share.run, runtime.stop)])
     finally:

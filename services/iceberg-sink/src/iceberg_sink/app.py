@@ -101,7 +101,14 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                 runtime.readiness.ready(FOLLOWING)
 
         runtime.readiness.waiting(FOLLOWING, "statuses and commands are being read")
-        app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock)
+        app = create_app(
+            [],
+            readiness=runtime.readiness,
+            metrics=runtime.metrics,
+            settings=settings.http,
+            writes="admin",
+            clock=runtime.clock,
+        )
         works_of_service = {
             "statuses": statuses.follower.run,
             "commands": commands.follower.run,

@@ -113,7 +113,12 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             page_key=gateway.page_key.get_secret_value().encode(),
         )
         app = create_app(
-            routes.routes(), readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock
+            routes.routes(),
+            readiness=runtime.readiness,
+            metrics=runtime.metrics,
+            settings=settings.http,
+            writes="ingest",
+            clock=runtime.clock,
         )
 
         async def finish(stop: asyncio.Event) -> None:

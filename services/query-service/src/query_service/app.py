@@ -60,7 +60,14 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
         )
         app = FastAPI(title="K2 query-service", version="1", description=DESCRIPTION)
         app.include_router(routes(parts))
-        install(app, readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock)
+        install(
+            app,
+            readiness=runtime.readiness,
+            metrics=runtime.metrics,
+            settings=settings.http,
+            writes="read",
+            clock=runtime.clock,
+        )
         install_query_problems(app)
         install_validation(app)
         works = {"announcements": follower.follower.run, "catalogue": follower.refresh}

@@ -61,7 +61,12 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             key=settings.replay.cursor_key.get_secret_value().encode(),
         )
         app = create_app(
-            routes.routes(), readiness=runtime.readiness, metrics=runtime.metrics, clock=runtime.clock
+            routes.routes(),
+            readiness=runtime.readiness,
+            metrics=runtime.metrics,
+            settings=settings.http,
+            writes="read",
+            clock=runtime.clock,
         )
         install_query_problems(app)
         runtime.readiness.waiting(FOLLOWING, "the sessions are being read")

@@ -17,11 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from k2common.errors import TransientError
+from k2common.http.access import Access
 from k2common.http.problems import Problem, problem_response
 from k2common.observability.logging import get_logger
 from k2common.observability.tracing import extract_http, tracer
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.readiness import Readiness
+from k2common.settings.service import HttpSettings
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 RETRY_SECONDS = "2"
@@ -34,18 +36,30 @@ def create_app(
     *,
     readiness: Readiness,
     metrics: CollectorRegistry,
+    settings: HttpSettings | None = None,
+    writes: str = "admin",
     clock: Clock | None = None,
 ) -> Starlette:
     """A Starlette application with `routes` and what `install` adds."""
     app = Starlette(routes=list(routes))
-    install(app, readiness=readiness, metrics=metrics, clock=clock)
+    install(app, readiness=readiness, metrics=metrics, settings=settings, writes=writes, clock=clock)
     return app
 
 
 def install(
-    app: Starlette, *, readiness: Readiness, metrics: CollectorRegistry, clock: Clock | None = None
+    app: Starlette,
+    *,
+    readiness: Readiness,
+    metrics: CollectorRegistry,
+    settings: HttpSettings | None = None,
+    writes: str = "admin",
+    clock: Clock | None = None,
 ) -> None:
-    """Add /livez, /readyz, /metrics, request ids, access metrics and problem documents to `app`."""
+    """Add /livez, /readyz, /metrics, request ids, metrics of requests, keys, limits and problem documents.
+
+    `writes` is the scope that a key needs for more than reading. Raises SetupError for settings that would
+    open the service to strangers.
+    """
 
     async def livez(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -62,6 +76,10 @@ def install(
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(TransientError, _transient)
+    if settings is not None:
+        # Made once here, so that wrong settings stop the start and not the first request.
+        access = Access(app, settings=settings, writes=writes, clock=clock or SystemClock())
+        app.add_middleware(_Through, access=access)
     app.add_middleware(_Requests, metrics=_RequestMetrics(metrics), clock=clock or SystemClock())
 
 
@@ -82,6 +100,17 @@ async def _transient(request: Request, error: Exception) -> Response:
         HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", str(error), headers={"Retry-After": RETRY_SECONDS}
     )
     return problem_response(problem, request)
+
+
+class _Through:
+    """Puts an `Access` that exists already where the middleware of an application is built."""
+
+    def __init__(self, app: ASGIApp, *, access: Access) -> None:
+        access.protect(app)
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._access(scope, receive, send)
 
 
 class _RequestMetrics:

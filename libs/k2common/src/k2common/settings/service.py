@@ -1,5 +1,6 @@
 """What every service is told about itself."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -23,6 +24,16 @@ class HttpSettings(Block):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(ge=1, le=65535, description="Port to listen on.")
+    keys_file: Path | None = Field(
+        None, description="File of API keys; without one nobody is asked for a key."
+    )
+    allow_anonymous: bool = Field(
+        False, description="Serve other machines without keys, where something else keeps strangers out."
+    )
+    requests_per_second: float = Field(
+        0.0, ge=0, le=1e6, description="Of each key or address, on average; 0 is no limit."
+    )
+    requests_burst: int = Field(100, ge=1, le=1_000_000, description="So many requests may come at once.")
 
 
 class ObservabilitySettings(Block):
