@@ -73,7 +73,7 @@ def test_a_term_signal_drains_and_ends_with_0(tmp_path: Path) -> None:
     assert process.returncode == 0
     lines = [json.loads(line) for line in errors.splitlines()]
     assert [line["event"] for line in lines] == ["settings", "flushed", "closed", "stopped"]
-    assert lines[0]["settings"]["http"] == {"host": "127.0.0.1", "port": port}
+    assert lines[0]["settings"]["http"].items() >= {"host": "127.0.0.1", "port": port}.items()
     assert {line["service"] for line in lines} == {"example"}
 
 
