@@ -2,8 +2,8 @@
 
     python tests/benchmark/memory.py [--gigabytes 2]
 
-The file is written to disk first, and streamed from there. Beside it, before and after, a strict typed
-pyarrow.csv read of the same file in one thread.
+The file is written to disk first, and streamed from there; small uploads go in beside it. Before and after,
+a strict typed pyarrow.csv read of the same file in one thread.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import argparse
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from k2common.columnar.arrow import DECIMAL
@@ -28,6 +30,8 @@ from tests.benchmark.fleet import BLOCK_BYTES, ROOT, cpu_seconds
 
 BLOCK_ROWS = 500_000
 WAIT_SECONDS = 3600
+ALONE_SECONDS = 20
+HEADER = "ts_event_ns,symbol,venue,price,size\n"
 SERVICES = ("ingest-gateway", "csv-loader", "iceberg-sink")
 
 
@@ -80,6 +84,27 @@ def blocks(path: Path) -> Iterator[bytes]:
             yield block
 
 
+class Beside(threading.Thread):
+    """Posts a small upload again and again, and notes how long each took until it was committed."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(daemon=True)
+        self._fleet = fleet
+        self.ended = threading.Event()
+        self.seconds: list[float] = []
+
+    def run(self) -> None:
+        number = 0
+        while not self.ended.wait(0.5):
+            number += 1
+            rows = "".join(f"{number}{n:03},S,XTST,1,1\n" for n in range(100))
+            started = time.perf_counter()
+            receipt = self._fleet.upload(f"{HEADER}{rows}".encode(), dataset="trades", source="small")
+            if receipt["state"] != "committed":
+                raise SystemExit(f"a small upload is {receipt['state']}")
+            self.seconds.append(time.perf_counter() - started)
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -90,6 +115,13 @@ def main() -> None:
         path = Path(home) / "large.csv"
         rows = write_file(path, int(options.gigabytes * 1e9))
         strict = [strict_read(path)]
+        alone = Beside(fleet)
+        alone.start()
+        time.sleep(ALONE_SECONDS)
+        alone.ended.set()
+        alone.join()
+        beside = Beside(fleet)
+        beside.start()
         before, started = cpu_seconds(fleet), time.perf_counter()
         answer = httpx.post(
             f"{fleet.url('ingest-gateway')}/v1/uploads",
@@ -103,6 +135,8 @@ def main() -> None:
         while (receipt := fleet.receipt(upload_id))["state"] not in ("committed", "failed"):
             if time.perf_counter() - started > WAIT_SECONDS:
                 raise SystemExit(f"not through in time: {receipt}")
+        beside.ended.set()
+        beside.join()
         seconds, after = time.perf_counter() - started, cpu_seconds(fleet)
         strict.append(strict_read(path))
         if receipt["rows"]["committed"] != rows:
@@ -111,6 +145,11 @@ def main() -> None:
         for name, peak in peaks(fleet).items():
             cpu = (after[name] - before[name]) / rows * 1e6
             print(f"  {name:16} peak {peak:.0f} MB | CPU s per million rows {cpu:.2f}")
+        for name, times in (("alone", alone.seconds), ("beside it", beside.seconds)):
+            print(
+                f"  small uploads {name}: {len(times)}, until committed p50 {np.median(times):.2f} s, "
+                f"p99 {np.quantile(times, 0.99):.2f} s"
+            )
         each = " ".join(f"{cpu / rows * 1e6:.2f}" for cpu in strict)
         print(f"  strict pyarrow.csv, before and after: CPU s per million rows {each}")
 

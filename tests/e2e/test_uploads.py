@@ -1,50 +1,23 @@
 """What a data engineer relies on: balanced receipts, rejects by line, one upload per content, versions."""
 
 import asyncio
-import base64
 import csv
-import gzip
 import hashlib
-import io
 import json
-import zipfile
+import time
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pyarrow as pa
 import pyarrow.ipc
-import pytest
-import zstandard
 from k2common.columnar.canonical import Digest
 from k2common.kafka.consumer import MessageReader
 from k2common.schemas.datasets import CHUNKS
 from k2common.settings.kafka import KafkaSettings
 from k2local.testing import Fleet
 
-HEADER = "ts_event_ns,symbol,venue,price,size,trade_id"
-START = 1_700_000_000_000_000_000
-
-
-def trades(symbol: str, count: int, *, first: int = 0) -> list[str]:
-    return [
-        f"{START + n // 3},{symbol},XTST,{100 + n % 7}.{n % 100:02},{1 + n % 5},{n}"
-        for n in range(first, first + count)
-    ]
-
-
-def file_of(lines: list[str]) -> bytes:
-    return "\n".join([HEADER, *lines, ""]).encode()
-
-
-def unique_symbol() -> str:
-    return f"T{uuid4().hex[:10].upper()}"
-
-
-def found(fleet: Fleet, **parameters: Any) -> list[dict[str, Any]]:
-    answer = fleet.get("query-service", "/v1/trades", format="ndjson", **parameters)
-    assert answer.status_code == 200, answer.text
-    return [json.loads(line) for line in answer.text.splitlines()]
+from tests.e2e.files import HEADER, file_of, found, trades, unique_symbol
 
 
 def test_every_row_is_committed_or_refused_by_line(fleet: Fleet) -> None:
@@ -150,22 +123,6 @@ def test_a_batch_adds_up_its_uploads(fleet: Fleet) -> None:
     assert (rows["read"], rows["committed"], rows["rejected"]) == (9, 7, 2)
     assert found["errors"] == [{"column": None, "code": "COLUMN_COUNT", "count": 2}]
     assert fleet.get("ingest-gateway", "/v1/batches/none").json()["code"] == "BATCH_NOT_FOUND"
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_a_packed_file_is_the_same_upload_as_the_plain_one(fleet: Fleet, encoding: str) -> None:
-    content = file_of(trades(unique_symbol(), 5))
-    packed = gzip.compress(content) if encoding == "gzip" else zstandard.compress(content)
-    digest = base64.b64encode(hashlib.sha256(packed).digest()).decode()
-    headers = {"Content-Encoding": encoding, "Content-Digest": f"sha-256=:{digest}:"}
-    first = fleet.post(packed, headers=headers, dataset="trades")
-    assert first.status_code == 202
-    receipt = fleet.receipt(first.json()["data"]["upload_id"])
-    assert (receipt["bytes"], receipt["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
-    again = fleet.post(content, dataset="trades")
-    assert (again.status_code, again.json()["data"]["upload_id"]) == (200, receipt["upload_id"])
-    wrong = fleet.post(packed[:-1] + b"x", headers=headers, dataset="trades")
-    assert wrong.status_code == 400
 
 
 def test_rejects_are_given_whole_as_ndjson_and_csv(fleet: Fleet) -> None:
@@ -338,51 +295,25 @@ async def test_a_clients_trace_goes_on_in_the_chunks(fleet: Fleet) -> None:
     assert {value.split("-")[1] for value in seen} == {trace}
 
 
-def test_a_form_and_a_zip_are_the_upload_that_the_plain_file_is(fleet: Fleet) -> None:
-    symbol = unique_symbol()
-    content = file_of(trades(symbol, 5))
-    receipt = fleet.upload(content, dataset="trades", filename="a.csv")
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("a.csv", content)
-    url = f"{fleet.url('ingest-gateway')}/v1/uploads"
-    answers = [
-        httpx.post(url, files={"file": ("a.csv", content, "text/csv")}, data={"dataset": "trades"}),
-        httpx.post(
-            url, files={"file": ("a.zip", packed.getvalue(), "application/zip")}, data={"dataset": "trades"}
-        ),
-        httpx.post(
-            url,
-            content=packed.getvalue(),
-            headers={"Content-Type": "application/zip"},
-            params={"dataset": "trades"},
-        ),
-    ]
-    assert [answer.status_code for answer in answers] == [200] * 3
-    assert {answer.json()["data"]["upload_id"] for answer in answers} == {receipt["upload_id"]}
+def finished(fleet: Fleet, upload_id: str) -> dict[str, Any]:
+    """The final receipt; it is published a moment after the commit."""
+    deadline = time.monotonic() + 30
+    while not (receipt := fleet.data("ingest-gateway", f"/v1/uploads/{upload_id}"))["finished_at"]:
+        assert time.monotonic() < deadline, receipt
+        time.sleep(0.05)
+    return dict(receipt)
 
 
-def test_a_dry_run_says_what_would_become_of_the_rows_and_keeps_nothing(fleet: Fleet) -> None:
-    symbol = unique_symbol()
-    content = file_of([*trades(symbol, 5), "bad"])
-    answer = fleet.post(content, dataset="trades", dry_run="true")
-    assert answer.status_code == 200
-    data = answer.json()["data"]
-    assert data["rows"] == {"read": 6, "accepted": 5, "rejected": 1, "filtered": 0}
-    assert data["rejects"][0]["line"] == 7
-    assert found(fleet, symbols=symbol) == []
-    assert fleet.upload(content, dataset="trades")["rows"]["committed"] == 5
-
-
-def test_a_line_or_a_header_beyond_the_limits_is_refused(fleet: Fleet) -> None:
-    long = file_of(trades(unique_symbol(), 1)) + b"x" * (1024 * 1024 + 1) + b"\n"
-    wide = ",".join(["ts_event", "price", "size", *(f"c{n}" for n in range(1000))]).encode() + b"\n"
-    for content, code in ((long, "LINE_TOO_LONG"), (wide, "TOO_MANY_COLUMNS")):
-        answer = fleet.post(content, dataset="trades", symbol="A", venue="X")
-        assert (answer.status_code, answer.json()["code"]) == (422, code)
-
-
-def test_a_layout_is_found_by_a_sample(fleet: Fleet) -> None:
-    url = f"{fleet.url('ingest-gateway')}/v1/layouts/detect"
-    answer = httpx.post(url, content=file_of(trades("A", 3)))
-    assert answer.json()["data"][0]["name"] == "k2"
+def test_a_receipt_says_when_each_phase_ended_and_is_found_by_time(fleet: Fleet) -> None:
+    made = fleet.upload(file_of(trades(unique_symbol(), 3)), dataset="trades", batch=unique_symbol())
+    receipt = finished(fleet, made["upload_id"])
+    names = ("received_at", "published_at", "parsed_at", "committed_at", "finished_at")
+    times = [receipt[name] for name in names]
+    assert all(times)
+    assert times == sorted(times)
+    wanted = {"batch": receipt["batch"]}
+    found = fleet.data("ingest-gateway", "/v1/uploads", start=times[0], **wanted)
+    assert [entry["upload_id"] for entry in found] == [receipt["upload_id"]]
+    assert fleet.data("ingest-gateway", "/v1/uploads", end=times[0], **wanted) == []
+    answer = fleet.get("ingest-gateway", "/v1/uploads", start="yesterday")
+    assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (400, "start")

@@ -16,7 +16,7 @@ from k2common.runtime.instruments import Instruments
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.share import Share, Work
-from k2common.schemas.datasets import CHUNKS, MARKET_DATASETS, POSITIONS, REJECTS, STATUS, avro_schema
+from k2common.schemas.datasets import CHUNKS, CLAIMS, MARKET_DATASETS, POSITIONS, REJECTS, STATUS, avro_schema
 
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.partition import PartitionLoader, Tools
@@ -40,6 +40,7 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
     tools = Tools(
         settings=settings,
         encoders=Encoders(by_dataset=encoders, batch_bytes=settings.loader.batch_bytes),
+        claims=await MessageCodec.open(registry, CLAIMS),
         chunks=await MessageCodec.open(registry, CHUNKS),
         statuses=await MessageCodec.open(registry, STATUS),
         positions=await MessageCodec.open(registry, POSITIONS),

@@ -6,13 +6,14 @@ See docs/adr/0004-loader-positions.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
+from k2common.domain.progress import CHUNKS_EXPIRED
 from k2common.errors import SetupError
 from k2common.kafka.consumer import MessageReader
-from k2common.kafka.positions import last_record
+from k2common.kafka.positions import last_record, log_start
 from k2common.kafka.producer import Transaction, TransactionalProducer
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
@@ -23,6 +24,7 @@ from k2common.runtime.clock import Clock
 from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import CHUNKS, POSITIONS, STATUS
 
+from csv_loader.expired import expired
 from csv_loader.isolated import process_isolated
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.processing import Chunk, Encoders, Processed, process, status
@@ -40,6 +42,7 @@ class Tools:
 
     settings: CsvLoaderSettings
     encoders: Encoders
+    claims: MessageCodec
     chunks: MessageCodec
     statuses: MessageCodec
     positions: MessageCodec
@@ -74,17 +77,19 @@ class PartitionLoader:
         self._kafka = tools.settings.kafka
         self._isolated = 0
         """So many chunks from here on are parsed in a process of their own."""
+        self._expired: Set[str] = frozenset()
+        """Uploads that have failed already; what the log still holds of them is passed over."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
 
         Raises Fenced when another owner has taken over, TransientError when a neighbour is away; the caller
-        starts anew if it is still the owner. Raises SetupError when the log has lost what is to be read.
+        starts anew if it is still the owner. Raises SetupError when the partition was not provisioned.
         """
         async with TransactionalProducer(
             self._kafka, f"csv-loader-{CHUNKS.name}-{self._partition}"
         ) as producer:
-            position = await self._position()
+            position = await self._held(producer, await self._position())
             async with MessageReader(
                 self._kafka, {(CHUNKS.name, self._partition): position.offset}
             ) as reader:
@@ -119,6 +124,30 @@ class PartitionLoader:
         message = await self._tools.positions.decode(record.value)
         return Position(offset=message["offset"], attempts=message["attempts"])
 
+    async def _held(self, producer: TransactionalProducer, position: Position) -> Position:
+        """The position, or the log's start where that lies behind it: what was lost fails by name."""
+        tools = self._tools
+        start = await log_start(self._kafka, CHUNKS.name, self._partition)
+        if position.offset >= start:
+            return position
+        ends = await expired(
+            self._kafka,
+            self._partition,
+            claims=tools.claims,
+            statuses=tools.statuses,
+            chunks=tools.chunks,
+        )
+        self._expired = {chunk.upload.upload_id for chunk in ends}
+        log.error(
+            "chunks expired", partition=self._partition, lost=start - position.offset, uploads=len(ends)
+        )
+        moved = Position(offset=start, attempts=0)
+        async with producer.transaction() as work:
+            for chunk in ends:
+                await self._send_status(work, Processed(chunk=chunk, failure=CHUNKS_EXPIRED), ())
+            await self._send_position(work, moved)
+        return moved
+
     async def _begin(self, producer: TransactionalProducer, position: Position) -> None:
         """Count the attempt before it is made: a chunk that ends the process is known by it afterwards."""
         if position.attempts >= MAX_ATTEMPTS:
@@ -152,6 +181,8 @@ class PartitionLoader:
         tools = self._tools
         message = await tools.chunks.decode(record.value)
         chunk = Chunk(message=message, upload=UploadSpec.from_avro(message["upload"]))
+        if chunk.upload.upload_id in self._expired:
+            return Processed(chunk=chunk, failure=CHUNKS_EXPIRED)
         instruments = await tools.instruments.at(chunk.upload.instruments_version)
         context = extract(record.headers)
         with tools.metrics.parse_seconds.time(), spans.start_as_current_span("parse chunk", context=context):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ def status(upload: str, index: int = 0, **fields: Any) -> dict[str, Any]:
         "max_reject_ratio": None,
         "replaces": None,
         "failure": None,
+        "processed_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return {**known, **fields}
 

@@ -1,6 +1,7 @@
 """An upload's rows are hidden until all of them are in the table; then it is shown, or hidden for good."""
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
@@ -39,6 +40,7 @@ def status(upload: str, index: int, **fields: Any) -> dict[str, Any]:
         "max_reject_ratio": None,
         "replaces": None,
         "failure": None,
+        "processed_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return {**known, **fields}
 

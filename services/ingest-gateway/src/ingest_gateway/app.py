@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from k2common.http.app import create_app
+from k2common.http.openapi import documented
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
+from k2common.kafka.follower import Follower
 from k2common.layouts.catalogue import Catalogue
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
@@ -22,8 +24,12 @@ from k2common.schemas.datasets import CHUNKS, CLAIMS, COMMANDS, UPLOADS
 from ingest_gateway.changes import Changes
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal
 from ingest_gateway.finals import Finals
+from ingest_gateway.keeping import Keeping
+from ingest_gateway.layout_routes import LayoutRoutes
 from ingest_gateway.limits import Limits
 from ingest_gateway.metrics import GatewayMetrics
+from ingest_gateway.openapi import api
+from ingest_gateway.past import PastReceipts
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.reception import Reception
 from ingest_gateway.rejects import Rejects
@@ -102,18 +108,21 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             max_columns=gateway.max_columns,
             max_receiving=gateway.max_receiving,
         )
+        layouts = Catalogue.with_folder(gateway.layouts)
         routes = Routes(
             reception=reception,
             tracker=tracker,
             rejects=Rejects(catalog, reader, blocking=blocking),
-            layouts=Catalogue.with_folder(gateway.layouts),
+            layouts=layouts,
             changes=changes,
+            past=PastReceipts(catalog, reader, tracker=tracker, blocking=blocking, clock=runtime.clock),
             archive=archive,
             blocking=blocking,
             page_key=gateway.page_key.get_secret_value().encode(),
         )
+        layout_routes = LayoutRoutes(layouts, blocking=blocking, clock=runtime.clock)
         app = create_app(
-            routes.routes(),
+            [*routes.routes(), *layout_routes.routes(), *documented(api)],
             readiness=runtime.readiness,
             metrics=runtime.metrics,
             settings=settings.http,
@@ -121,8 +130,20 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             clock=runtime.clock,
         )
 
+        async def keep(stop: asyncio.Event) -> None:
+            # Not before all uploads are known: equal bytes may have come again since.
+            if gateway.archive_days is not None and await _caught_up(followers, stop):
+                keeping = Keeping(
+                    archive=archive,
+                    tracker=tracker,
+                    blocking=blocking,
+                    clock=runtime.clock,
+                    days=gateway.archive_days,
+                )
+                await keeping.run(stop)
+
         async def finish(stop: asyncio.Event) -> None:
-            if all([await follower.until_caught_up(stop) for follower in followers]):
+            if await _caught_up(followers, stop):
                 spool.sweep(tracker.open)
                 runtime.readiness.ready(FOLLOWING)
             await finals.run(stop)
@@ -131,6 +152,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         works = {
             "publish": publisher.run,
             "finish": finish,
+            "keep": keep,
             **{f"follow {n}": follower.run for n, follower in enumerate(followers)},
         }
         loops = [lasting(name, work, runtime.stop) for name, work in works.items()]
@@ -138,3 +160,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
     finally:
         await journal.close()
         blocking.close()
+
+
+async def _caught_up(followers: Sequence[Follower], stop: asyncio.Event) -> bool:
+    return all([await follower.until_caught_up(stop) for follower in followers])

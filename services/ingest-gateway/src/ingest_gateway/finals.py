@@ -63,7 +63,7 @@ class Finals:
         if end is None:
             return
         now = self._clock.now()
-        record = final_record(claim.upload, progress, end, now=now)
+        record = final_record(claim.upload, progress, end, published_at=upload.published_at, now=now)
         done = replace(
             claim,
             state="final",

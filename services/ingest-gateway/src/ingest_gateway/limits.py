@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -27,11 +28,11 @@ class Limits:
 class Guard:
     """Watches one content as it is written to `folder`."""
 
-    def __init__(self, limits: Limits, folder: Path, *, lines: bool) -> None:
-        """`lines` is false for content that is still packed."""
+    def __init__(self, limits: Limits, folder: Path, *, is_packed: Callable[[], bool]) -> None:
+        """Lines are not looked for in a content that is packed."""
         self._limits = limits
         self._folder = folder
-        self._lines = lines
+        self._is_packed = is_packed
         self._size = 0
         self._run = 0
         self._unchecked = CHECK_BYTES
@@ -50,7 +51,7 @@ class Guard:
                 "UPLOAD_TOO_LARGE",
                 f"the content is longer than {self._limits.content_bytes} bytes",
             )
-        if self._lines:
+        if not self._is_packed():
             self._check_lines(part)
         self._unchecked += len(part)
         if self._unchecked >= CHECK_BYTES:

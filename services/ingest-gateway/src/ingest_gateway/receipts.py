@@ -20,6 +20,7 @@ from ingest_gateway.claims import OPEN_STATES, Claim
 from ingest_gateway.tracker import Tracker, Upload
 
 FINAL_STATES = ("committed", "failed", "cancelled", "retracted")
+STATES = ("queued", "loading", "committing", *FINAL_STATES)
 ENDED: Mapping[Reason, Outcome] = {Reason.FAILED: "failed", Reason.CANCELLED: "cancelled"}
 
 
@@ -69,7 +70,7 @@ def receipt(upload: Upload, tracker: Tracker) -> dict[str, Any]:
         progress = upload.progress or Progress(upload_id=spec.upload_id, dataset=spec.dataset)
         end = settled(progress, tracker)
         state = end.outcome if end else _state(upload.claim, progress)
-        text = document(spec, progress, state=state, end=end, finished_at=None)
+        text = document(spec, progress, state=state, end=end, published_at=upload.published_at)
     text["blocked_by"] = _blocked_by(upload, tracker, text["state"])
     return _with_later(text, upload, tracker)
 
@@ -127,11 +128,19 @@ def batch_receipt(batch: str, receipts: Sequence[Mapping[str, Any]]) -> dict[str
 
 
 def document(
-    spec: UploadSpec, progress: Progress, *, state: str, end: Settled | None, finished_at: datetime | None
+    spec: UploadSpec,
+    progress: Progress,
+    *,
+    state: str,
+    end: Settled | None,
+    published_at: datetime | None,
+    finished_at: datetime | None = None,
 ) -> dict[str, Any]:
     """The receipt as JSON."""
     committed = progress.rows_accepted if end and end.outcome == "committed" else 0
-    versions = {v.table: v.number for v in (end.table, end.rejects) if v is not None} if end else {}
+    seen_in = [v for v in (end.table, end.rejects) if v is not None] if end else []
+    versions = {version.table: version.number for version in seen_in}
+    committed_at = max((version.committed_at for version in seen_in), default=None)
     return {
         "upload_id": spec.upload_id,
         "state": state,
@@ -168,13 +177,18 @@ def document(
         "version": format_token(versions) if versions else None,
         "failure": _failure(progress) if state == "failed" else None,
         "received_at": format_datetime(spec.received_at),
-        "finished_at": None if finished_at is None else format_datetime(finished_at),
+        "published_at": _moment(published_at),
+        "parsed_at": _moment(progress.parsed_at if progress.complete else None),
+        "committed_at": _moment(committed_at),
+        "finished_at": _moment(finished_at),
     }
 
 
-def final_record(spec: UploadSpec, progress: Progress, end: Settled, *, now: datetime) -> Mapping[str, Any]:
+def final_record(
+    spec: UploadSpec, progress: Progress, end: Settled, *, published_at: datetime | None, now: datetime
+) -> Mapping[str, Any]:
     """The message of ingest.uploads for an upload that has ended."""
-    text = document(spec, progress, state=end.outcome, end=end, finished_at=now)
+    text = document(spec, progress, state=end.outcome, end=end, published_at=published_at, finished_at=now)
     return {
         "upload_id": spec.upload_id,
         "dataset": spec.dataset,
@@ -221,6 +235,10 @@ def _state(claim: Claim | None, progress: Progress) -> str:
     if progress.seen or (claim is not None and claim.state != "claimed"):
         return "loading"
     return "queued"
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else format_datetime(moment)
 
 
 def _errors(counts: Mapping[tuple[str | None, str], int]) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ class Reception:
         self.receiving.add(token)
         try:
             return await self.spool.receive(
-                body, unpacker=transfer.unpacker, expected=transfer.expected, lines=not transfer.zipped
+                body, unpacker=transfer.unpacker, expected=transfer.expected, is_packed=transfer.zipped
             )
         finally:
             self.receiving.discard(token)

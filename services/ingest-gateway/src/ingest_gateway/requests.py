@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
 from k2common.errors import RecordError
-from k2common.http.parameters import invalid, require_known
+from k2common.http.parameters import invalid, number, require_known
 from k2common.http.problems import FieldError, Problem
 from k2common.layouts.catalogue import Catalogue
 from k2common.layouts.checks import LayoutError
@@ -43,7 +43,8 @@ class Transfer:
 
     unpacker: Unpacker
     expected: ContentDigest
-    zipped: bool = False
+    zipped: Callable[[], bool] = lambda: False
+    """Whether what comes is packed still; known with the first byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ def read_transfer(request: Request) -> Transfer:
     return Transfer(
         unpacker=UNPACKERS[encoding](),
         expected=ContentDigest(request.headers.get("Content-Digest")),
-        zipped=media in ZIPPED,
+        zipped=lambda: media in ZIPPED,
     )
 
 
@@ -164,24 +165,20 @@ def read_request(
     """
     require_known(request, PARAMETERS, also=fields or {})
     given = _with_base({**request.query_params, **(fields or {})}, base)
-    errors = [
-        FieldError(parameter=name, code="INVALID", message=f"{name} has 1 to {MAX_TEXT} printable characters")
-        for name in TEXTS
-        if name in given and not (0 < len(given[name]) <= MAX_TEXT and given[name].isprintable())
-    ]
+    errors = not_texts(given, TEXTS)
     dataset, on_error = given.get("dataset"), given.get("on_error", "skip_row")
-    errors += _not_among("dataset", dataset, tuple(MARKET_DATASETS))
-    errors += _not_among("on_error", on_error, ("skip_row", "abort"))
-    errors += _not_among("asset_class", given.get("asset_class"), ASSET_CLASSES)
+    errors += not_among("dataset", dataset, tuple(MARKET_DATASETS))
+    errors += not_among("on_error", on_error, ("skip_row", "abort"))
+    errors += not_among("asset_class", given.get("asset_class"), ASSET_CLASSES)
     if "timezone" in given:
         errors += _zone_fault(given["timezone"])
-    ratio, faults = _ratio(given.get("max_reject_ratio"))
+    ratio, faults = _ratio(given)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
         message = f"the key has 1 to {MAX_KEY} printable characters"
         errors.append(FieldError(parameter="Idempotency-Key", code="INVALID", message=message))
     errors += _no_uploads(given)
-    errors += _not_among("dry_run", given.get("dry_run"), ("true", "false"))
+    errors += not_among("dry_run", given.get("dry_run"), ("true", "false"))
     if errors or faults:
         raise invalid([*errors, *faults])
     return UploadRequest(
@@ -255,7 +252,17 @@ def _layout(text: str, dataset: str | None, layouts: Catalogue) -> Layout:
     return layout
 
 
-def _not_among(name: str, value: str | None, allowed: tuple[str, ...]) -> list[FieldError]:
+def not_texts(given: Mapping[str, str], names: Iterable[str]) -> list[FieldError]:
+    """The faults of values that are no short printable texts."""
+    return [
+        FieldError(parameter=name, code="INVALID", message=f"{name} has 1 to {MAX_TEXT} printable characters")
+        for name in names
+        if name in given and not (0 < len(given[name]) <= MAX_TEXT and given[name].isprintable())
+    ]
+
+
+def not_among(name: str, value: str | None, allowed: tuple[str, ...]) -> list[FieldError]:
+    """The fault of a value that is not among those allowed."""
     if value is None or value in allowed:
         return []
     message = f"{name} is one of {', '.join(allowed)}"
@@ -270,14 +277,10 @@ def _zone_fault(zone: str) -> list[FieldError]:
     return []
 
 
-def _ratio(text: str | None) -> tuple[float | None, list[FieldError]]:
-    if text is None:
+def _ratio(given: Mapping[str, str]) -> tuple[float | None, list[FieldError]]:
+    if "max_reject_ratio" not in given:
         return None, []
     try:
-        ratio = float(text)
-    except ValueError:
-        ratio = -1.0
-    if 0 <= ratio <= 1:
-        return ratio, []
-    message = "max_reject_ratio is a number from 0 to 1"
-    return None, [FieldError(parameter="max_reject_ratio", code="INVALID", message=message, value=text)]
+        return number(given, "max_reject_ratio", default=0, most=1), []
+    except Problem as problem:
+        return None, list(problem.errors)

@@ -9,10 +9,12 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
+from k2common.domain.time import format_time, parse_time
 from k2common.errors import RecordError
+from k2common.http.envelope import listing, single
 from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.paging import sign, verify
-from k2common.http.parameters import invalid, require_known
+from k2common.http.parameters import integer, invalid, number, require_known
 from k2common.http.problems import FieldError, Problem
 from k2common.iceberg.archive import Archive
 from k2common.layouts.catalogue import Catalogue
@@ -25,13 +27,13 @@ from ingest_gateway.changes import Changes
 from ingest_gateway.claims import Claim
 from ingest_gateway.digests import ContentDigest
 from ingest_gateway.forms import Form
-from ingest_gateway.receipts import FINAL_STATES, batch_receipt, receipt
+from ingest_gateway.past import PastReceipts, is_past
+from ingest_gateway.receipts import FINAL_STATES, STATES, batch_receipt, receipt
 from ingest_gateway.reception import Reception
 from ingest_gateway.rejects import Rejects
-from ingest_gateway.requests import Transfer, UploadRequest, read_request, read_transfer
+from ingest_gateway.requests import Transfer, UploadRequest, not_among, not_texts, read_request, read_transfer
 from ingest_gateway.spool import Received
 from ingest_gateway.tracker import Tracker, Upload
-from ingest_gateway.trials import detected
 from ingest_gateway.unpacking import UNPACKERS
 from ingest_gateway.zips import MEDIA as ZIPPED
 
@@ -39,8 +41,10 @@ LIST_FILTERS = ("state", "source", "dataset", "filename", "batch")
 REJECT_FORMATS = ("json", "ndjson", "csv")
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-MAX_SAMPLE_BYTES = 1024 * 1024
 MAX_WAIT_SECONDS = 300.0
+DEFAULT_WAIT_SECONDS = 30.0
+APPEAR_SECONDS = 1.0
+"""An upload that another replica took is known here within this time."""
 
 
 class Routes:
@@ -54,6 +58,7 @@ class Routes:
         rejects: Rejects,
         layouts: Catalogue,
         changes: Changes,
+        past: PastReceipts,
         archive: Archive,
         blocking: Blocking,
         page_key: bytes,
@@ -63,6 +68,7 @@ class Routes:
         self._rejects = rejects
         self._layouts = layouts
         self._changes = changes
+        self._past = past
         self._archive = archive
         self._blocking = blocking
         self._key = page_key
@@ -79,9 +85,6 @@ class Routes:
             Route("/v1/uploads/{upload_id}/content", self.content, methods=["GET"]),
             Route("/v1/uploads/{upload_id}/rejects", self.get_rejects, methods=["GET"]),
             Route("/v1/batches/{batch}", self.get_batch, methods=["GET"]),
-            Route("/v1/layouts", self.list_layouts, methods=["GET"]),
-            Route("/v1/layouts/detect", self.detect, methods=["POST"]),
-            Route("/v1/layouts/{name}", self.get_layout, methods=["GET"]),
         ]
 
     async def post(self, request: Request) -> Response:
@@ -93,20 +96,19 @@ class Routes:
         if content_type.lower().startswith("multipart/form-data"):
             return await self._post_form(Form(content_type), base, request)
         transfer = read_transfer(request)
-        wanted = read_request(request, self._layouts, base=base, zipped=transfer.zipped)
+        wanted = read_request(request, self._layouts, base=base, zipped=transfer.zipped())
         received = await self._reception.receive(request.stream(), transfer)
         return await self._take(wanted, received, request)
 
     async def _post_form(self, form: Form, base: Claim | None, request: Request) -> Response:
         # The parameters may come after the file, and a zip is only known by its part's header.
         expected = ContentDigest(request.headers.get("Content-Digest"))
-        transfer = Transfer(unpacker=form.unpacker(), expected=expected, zipped=True)
+        transfer = Transfer(unpacker=form.unpacker(), expected=expected, zipped=lambda: form.media in ZIPPED)
         received = await self._reception.receive(form.content(request.stream()), transfer)
         try:
             names = {} if form.filename is None else {"filename": form.filename}
-            zipped = form.media in ZIPPED
             wanted = read_request(
-                request, self._layouts, base=base, fields={**names, **form.fields}, zipped=zipped
+                request, self._layouts, base=base, fields={**names, **form.fields}, zipped=transfer.zipped()
             )
         except Problem:
             self._reception.discard(received)
@@ -115,7 +117,7 @@ class Routes:
 
     async def _take(self, wanted: UploadRequest, received: Received, request: Request) -> Response:
         if wanted.dry_run:
-            return JSONResponse(self._single(await self._reception.try_out(wanted, received), request))
+            return JSONResponse(single(await self._reception.try_out(wanted, received), request))
         claim, new = await self._reception.take(wanted, received)
         known = self._tracker.uploads.get(claim.upload.upload_id)
         upload = (
@@ -123,12 +125,12 @@ class Routes:
         )
         status = HTTPStatus.ACCEPTED if new else HTTPStatus.OK
         headers = {"Location": f"/v1/uploads/{claim.upload.upload_id}"}
-        return JSONResponse(self._single(receipt(upload, self._tracker), request), status, headers=headers)
+        return JSONResponse(single(receipt(upload, self._tracker), request), status, headers=headers)
 
     async def reload(self, request: Request) -> Response:
         """The archived bytes again with other parameters; a committed upload is replaced in one commit."""
         upload_id = request.path_params["upload_id"]
-        claim = self._claimed(upload_id)
+        claim = await self._claimed(upload_id)
         sha256 = claim.upload.sha256
         if not await self._blocking.run(self._archive.holds, sha256):
             raise Problem(HTTPStatus.GONE, "CONTENT_GONE", f"the bytes of upload {upload_id} are not kept")
@@ -145,7 +147,7 @@ class Routes:
         """The bytes as they were posted, unpacked."""
         require_known(request, ())
         upload_id = request.path_params["upload_id"]
-        text = receipt(self._known(upload_id), self._tracker)
+        text = receipt(await self._found(upload_id), self._tracker)
         if not await self._blocking.run(self._archive.holds, text["sha256"]):
             raise Problem(HTTPStatus.GONE, "CONTENT_GONE", f"the bytes of upload {upload_id} are not kept")
         digest = base64.b64encode(bytes.fromhex(text["sha256"])).decode()
@@ -161,20 +163,20 @@ class Routes:
         """Take the rows of a committed upload out of all later versions."""
         require_known(request, ("timeout",))
         upload_id = request.path_params["upload_id"]
-        if self._is("committed")(self._known(upload_id)):
+        if self._is("committed")(await self._found(upload_id)):
             # Its final receipt is written a moment after the commit.
             await self._until(upload_id, _is_closed, MAX_WAIT_SECONDS)
         await self._changes.retract(self._known(upload_id))
         await self._until(upload_id, self._is("retracted"), _seconds(request))
         text = receipt(self._known(upload_id), self._tracker)
         status = HTTPStatus.OK if text["state"] == "retracted" else HTTPStatus.ACCEPTED
-        return JSONResponse(self._single(text, request), status)
+        return JSONResponse(single(text, request), status)
 
     async def cancel(self, request: Request) -> Response:
         """End an upload that is not committed yet; 409 when the commit won."""
         require_known(request, ("timeout",))
         upload_id = request.path_params["upload_id"]
-        await self._changes.cancel(self._known(upload_id))
+        await self._changes.cancel(await self._found(upload_id))
         await self._until(upload_id, self._is(*FINAL_STATES), _seconds(request))
         text = receipt(self._known(upload_id), self._tracker)
         if text["state"] == "committed":
@@ -182,10 +184,10 @@ class Routes:
                 HTTPStatus.CONFLICT, "ALREADY_COMMITTED", "the commit was faster; it can be retracted"
             )
         status = HTTPStatus.OK if text["state"] in FINAL_STATES else HTTPStatus.ACCEPTED
-        return JSONResponse(self._single(text, request), status)
+        return JSONResponse(single(text, request), status)
 
-    def _claimed(self, upload_id: str) -> Claim:
-        claim = self._known(upload_id).claim
+    async def _claimed(self, upload_id: str) -> Claim:
+        claim = (await self._found(upload_id)).claim
         if claim is None:
             message = f"nothing but the receipt of upload {upload_id} is known"
             raise Problem(HTTPStatus.GONE, "CLAIM_GONE", message)
@@ -196,26 +198,32 @@ class Routes:
         require_known(request, ("wait", "timeout"))
         upload_id = request.path_params["upload_id"]
         if "wait" in request.query_params:
-            await self._until(upload_id, self._is(*FINAL_STATES), _timeout(request))
-        return JSONResponse(self._single(receipt(self._known(upload_id), self._tracker), request))
+            seconds = _timeout(request)
+            await self._until(upload_id, lambda _: True, min(seconds, APPEAR_SECONDS))
+            await self._found(upload_id)
+            await self._until(upload_id, self._is(*FINAL_STATES), seconds)
+        else:
+            number(request.query_params, "timeout", default=0, most=MAX_WAIT_SECONDS)
+        return JSONResponse(single(receipt(await self._found(upload_id), self._tracker), request))
 
     async def list(self, request: Request) -> Response:
         """Receipts, newest first."""
-        require_known(request, (*LIST_FILTERS, "limit", "page_token"))
-        limit = _limit(request)
+        require_known(request, (*LIST_FILTERS, "start", "end", "limit", "page_token"))
+        limit, between, filters = _limit(request), _between(request), _filters(request)
         before = str(self._page(request).get("before", "~"))
+        await self._past.fill()
         found: list[Mapping[str, Any]] = []
         for upload_id in sorted(self._tracker.uploads, reverse=True):
             upload = self._tracker.uploads[upload_id]
             if upload_id >= before or not upload.known:
                 continue
             entry = receipt(upload, self._tracker)
-            if all(entry[name] == request.query_params.get(name, entry[name]) for name in LIST_FILTERS):
+            if all(entry[name] == value for name, value in filters.items()) and between(entry["received_at"]):
                 found.append(entry)
             if len(found) > limit:
                 break
         token = sign({"before": found[limit - 1]["upload_id"]}, self._key) if len(found) > limit else None
-        return JSONResponse(self._page_of(found[:limit], token, request))
+        return JSONResponse(listing(found[:limit], request, token=token))
 
     async def get_rejects(self, request: Request) -> Response:
         """The refused rows of an upload by line, as far as they are in the table."""
@@ -231,11 +239,12 @@ class Routes:
         after = int(self._page(request).get("after", 0))
         version, rows = await self._rejects.of(upload_id, after_line=after, limit=limit + 1)
         token = sign({"after": rows[limit - 1]["line"]}, self._key) if len(rows) > limit else None
-        return JSONResponse(self._page_of(rows[:limit], token, request, version=version))
+        return JSONResponse(listing(rows[:limit], request, token=token, version=version))
 
     async def get_batch(self, request: Request) -> Response:
         """What became of all uploads with this label, added up."""
         require_known(request, ())
+        await self._past.fill()
         batch = request.path_params["batch"]
         found = [
             entry
@@ -244,44 +253,7 @@ class Routes:
         ]
         if not found:
             raise Problem(HTTPStatus.NOT_FOUND, "BATCH_NOT_FOUND", f"no upload has the label {batch}")
-        return JSONResponse(self._single(batch_receipt(batch, found), request))
-
-    async def list_layouts(self, request: Request) -> Response:
-        """The layouts that an upload may name."""
-        require_known(request, ())
-        entries = [
-            {"name": layout.name, "dataset": layout.dataset, "description": layout.description}
-            for layout in self._layouts.layouts
-        ]
-        return JSONResponse(self._page_of(entries, None, request))
-
-    async def detect(self, request: Request) -> Response:
-        """The layouts that can read a file that begins like the body, the best first."""
-        require_known(request, ("filename",))
-        sample = bytearray()
-        async for data in request.stream():
-            sample += data
-            if len(sample) > MAX_SAMPLE_BYTES:
-                message = f"a sample has at most {MAX_SAMPLE_BYTES} bytes"
-                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "SAMPLE_TOO_LARGE", message)
-        found = await self._blocking.run(
-            detected,
-            bytes(sample),
-            self._layouts.layouts,
-            filename=request.query_params.get("filename"),
-            now=self._tracker.clock.now(),
-        )
-        return JSONResponse(self._page_of(found, None, request))
-
-    async def get_layout(self, request: Request) -> Response:
-        """One layout, as it could be posted inline; `dataset` where the name stands for several."""
-        require_known(request, ("dataset",))
-        name, dataset = request.path_params["name"], request.query_params.get("dataset")
-        try:
-            layout = self._layouts.named(name, dataset=dataset)
-        except RecordError as error:
-            raise Problem(HTTPStatus.NOT_FOUND, "LAYOUT_NOT_FOUND", str(error)) from error
-        return JSONResponse(self._single(layout.model_dump(mode="json"), request))
+        return JSONResponse(single(batch_receipt(batch, found), request))
 
     async def _until(self, upload_id: str, done: Callable[[Upload], bool], seconds: float) -> None:
         try:
@@ -298,6 +270,13 @@ class Routes:
     def _is(self, *states: str) -> Callable[[Upload], bool]:
         return lambda upload: receipt(upload, self._tracker)["state"] in states
 
+    async def _found(self, upload_id: str) -> Upload:
+        """The upload, with a receipt from the table where the topic has none."""
+        upload = self._known(upload_id)
+        if is_past(upload, self._tracker.clock.now()):
+            await self._past.fill()
+        return upload
+
     def _known(self, upload_id: str) -> Upload:
         upload = self._tracker.uploads.get(upload_id)
         if upload is None or not upload.known:
@@ -308,34 +287,13 @@ class Routes:
         token = request.query_params.get("page_token")
         return {} if token is None else verify(token, self._key)
 
-    def _single(self, data: Mapping[str, Any], request: Request) -> Mapping[str, Any]:
-        return {"data": data, "meta": {"request_id": request.scope.get("k2_request_id")}}
-
-    def _page_of(
-        self,
-        data: Sequence[Mapping[str, Any]],
-        token: str | None,
-        request: Request,
-        version: str | None = None,
-    ) -> Mapping[str, Any]:
-        meta = {
-            "request_id": request.scope.get("k2_request_id"),
-            "row_count": len(data),
-            "version": version,
-        }
-        return {"data": list(data), "next_page_token": token, "meta": meta}
-
 
 def _is_closed(upload: Upload) -> bool:
     return upload.claim is not None and upload.claim.state == "final"
 
 
 def _limit(request: Request) -> int:
-    text = request.query_params.get("limit", str(DEFAULT_LIMIT))
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_LIMIT:
-        return int(text)
-    message = f"limit is an integer from 1 to {MAX_LIMIT}"
-    raise invalid([FieldError(parameter="limit", code="INVALID", message=message, value=text)])
+    return integer(request.query_params, "limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
 
 
 def _timeout(request: Request) -> float:
@@ -346,12 +304,27 @@ def _timeout(request: Request) -> float:
 
 
 def _seconds(request: Request) -> float:
-    text = request.query_params.get("timeout", "30")
+    return number(request.query_params, "timeout", default=DEFAULT_WAIT_SECONDS, most=MAX_WAIT_SECONDS)
+
+
+def _filters(request: Request) -> Mapping[str, str]:
+    given = {name: request.query_params[name] for name in LIST_FILTERS if name in request.query_params}
+    if errors := [*not_texts(given, LIST_FILTERS), *not_among("state", given.get("state"), STATES)]:
+        raise invalid(errors)
+    return given
+
+
+def _between(request: Request) -> Callable[[str], bool]:
+    """Whether a time of receipt lies from `start` until before `end`."""
+    bounds = {name: _time(request, name) for name in ("start", "end") if name in request.query_params}
+    # Times of receipts have one length, so their text sorts as they do.
+    return lambda text: bounds.get("start", "") <= text < bounds.get("end", "~")
+
+
+def _time(request: Request, name: str) -> str:
+    text = request.query_params[name]
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if 0 <= seconds <= MAX_WAIT_SECONDS:
-        return seconds
-    message = f"timeout is a number of seconds from 0 to {MAX_WAIT_SECONDS:.0f}"
-    raise invalid([FieldError(parameter="timeout", code="INVALID", message=message, value=text)])
+        return format_time(parse_time(text))
+    except RecordError as error:
+        fault = FieldError(parameter=name, code="INVALID", message=str(error), value=text[:100])
+        raise invalid([fault]) from error

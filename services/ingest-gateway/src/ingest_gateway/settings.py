@@ -29,6 +29,9 @@ class GatewaySettings(Block):
     max_receiving: int = Field(
         default=32, ge=1, le=1000, description="One more body at the same time is refused with status 429."
     )
+    archive_days: int | None = Field(
+        default=None, ge=1, description="The bytes of uploads are kept for so long; for ever without it."
+    )
     spool_reserve_bytes: int = Field(
         default=1024**3, ge=0, description="With less free disk a body is refused with status 507."
     )

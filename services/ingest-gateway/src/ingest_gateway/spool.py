@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -41,17 +41,22 @@ class Spool:
         self._found = frozenset(path.name for path in folder.iterdir())
 
     async def receive(
-        self, body: AsyncIterator[bytes], *, unpacker: Unpacker, expected: ContentDigest, lines: bool = True
+        self,
+        body: AsyncIterator[bytes],
+        *,
+        unpacker: Unpacker,
+        expected: ContentDigest,
+        is_packed: Callable[[], bool] = lambda: False,
     ) -> Received:
         """Write the content of the body as it comes; it is on disk for good when this returns.
 
-        `lines` is false for a content that is not text yet. Raises Problem for a content beyond a limit,
-        however small the body is that holds it, and 400 for a body that cannot be unpacked or has another
-        digest. A body that ends early leaves nothing.
+        `is_packed` says, from the first byte on, whether the content is no text yet. Raises Problem for a
+        content beyond a limit, however small the body is that holds it, and 400 for a body that cannot be
+        unpacked or has another digest. A body that ends early leaves nothing.
         """
         path = self._folder / f"{ULID()}{PARTIAL}"
         digest = hashlib.sha256()
-        guard = Guard(self.limits, self._folder, lines=lines)
+        guard = Guard(self.limits, self._folder, is_packed=is_packed)
         try:
             with path.open("wb") as file:
                 async for data in body:

@@ -65,6 +65,7 @@ class Upload:
     final: Mapping[str, Any] | None = None
     repaired_by: set[str] = field(default_factory=set)
     changed_at: datetime | None = None
+    published_at: datetime | None = None
 
     @property
     def known(self) -> bool:
@@ -102,6 +103,8 @@ class Tracker:
         claim = Claim.from_avro(record)
         upload = self._upload(claim.upload.upload_id)
         upload.claim, upload.spec = claim, claim.upload
+        if claim.state == "published":
+            upload.published_at = upload.published_at or claim.updated_at
         upload.changed_at = self.clock.now()
         if claim.upload.repairs is not None:
             self._upload(claim.upload.repairs).repaired_by.add(claim.upload.upload_id)

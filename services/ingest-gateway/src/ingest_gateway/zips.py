@@ -24,7 +24,7 @@ def unzipped(received: Received, *, limits: Limits) -> Received:
     Raises Problem 400 for a file that is no zip or has another number of members, and what `Guard` raises.
     """
     path = received.path.with_name(f"{ULID()}{PARTIAL}")
-    guard = Guard(limits, received.path.parent, lines=True)
+    guard = Guard(limits, received.path.parent, is_packed=lambda: False)
     digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(received.path) as packed, path.open("wb") as out:

@@ -127,7 +127,9 @@ LINES = st.binary(max_size=40).map(lambda data: data.replace(b"x", b"\n"))
 
 @given(st.lists(LINES, max_size=12), st.integers(1, 60))
 def test_the_longest_line_counts_however_the_body_is_cut(parts: list[bytes], limit: int) -> None:
-    guard = Guard(Limits(content_bytes=10**6, line_bytes=limit, reserve_bytes=0), Path(), lines=True)
+    guard = Guard(
+        Limits(content_bytes=10**6, line_bytes=limit, reserve_bytes=0), Path(), is_packed=lambda: False
+    )
     longest = max(len(line) for line in b"".join(parts).split(b"\n"))
     with nullcontext() if longest <= limit else pytest.raises(Problem, match="a line is longer"):
         for part in parts:
@@ -138,7 +140,9 @@ def test_a_body_is_refused_before_the_disk_is_full(monkeypatch: pytest.MonkeyPat
     free = [100]
     usage = SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=free[0]))
     monkeypatch.setattr(limits_module, "shutil", usage)
-    guard = Guard(Limits(content_bytes=10**9, line_bytes=10**9, reserve_bytes=50), Path(), lines=True)
+    guard = Guard(
+        Limits(content_bytes=10**9, line_bytes=10**9, reserve_bytes=50), Path(), is_packed=lambda: False
+    )
     guard.check(b"x")
     free[0] = 49
     guard.check(b"x")

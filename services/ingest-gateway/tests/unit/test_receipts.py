@@ -67,6 +67,7 @@ def status(index: int, **fields: Any) -> dict[str, Any]:
         "max_reject_ratio": None,
         "replaces": None,
         "failure": None,
+        "processed_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return {**known, **fields}
 
@@ -159,7 +160,7 @@ def test_the_final_receipt_stands_as_it_was_published() -> None:
     assert upload.progress is not None
     end = settled(upload.progress, tracker)
     assert end is not None
-    tracker.on_final(final_record(upload.spec, upload.progress, end, now=NOW))
+    tracker.on_final(final_record(upload.spec, upload.progress, end, published_at=None, now=NOW))
     assert UPLOAD not in tracker.open
     commit(tracker, TRADES.table, 9, {0: 99})
     found = receipt(upload, tracker)

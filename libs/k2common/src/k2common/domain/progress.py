@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
+
+CHUNKS_EXPIRED = "CHUNKS_EXPIRED"
+"""The failure of an upload of which chunks were deleted before they were parsed; no more will come of it."""
 
 Outcome = Literal["committed", "failed", "cancelled"]
 Position = tuple[int, int]
@@ -35,6 +39,7 @@ class Progress:
     failure: str | None = None
     cancelled: bool = False
     chunks: int | None = None
+    parsed_at: datetime | None = None
     seen: set[int] = field(default_factory=set)
 
     @classmethod
@@ -52,6 +57,7 @@ class Progress:
 
     def add(self, status: Mapping[str, Any]) -> None:
         """Take one status; one that was taken before changes nothing."""
+        self.parsed_at = max(self.parsed_at or status["processed_at"], status["processed_at"])
         if status["terminal"]:
             self.chunks, self.cancelled = status["index"], status["cancelled"]
             self.failure = self.failure or status["failure"]
@@ -75,7 +81,9 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether the status of every chunk is known."""
+        """Whether the status of every chunk that there will be is known."""
+        if self.failure == CHUNKS_EXPIRED:
+            return True
         return self.chunks is not None and len(self.seen) == self.chunks
 
     @property

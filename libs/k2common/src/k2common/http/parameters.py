@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from http import HTTPStatus
 
 from starlette.requests import Request
 
 from k2common.http.problems import FieldError, Problem
+
+INTEGER = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 
 
 def require_known(request: Request, names: Iterable[str], *, also: Iterable[str] = ()) -> None:
@@ -26,6 +30,30 @@ def require_known(request: Request, names: Iterable[str], *, also: Iterable[str]
     ]
     if errors:
         raise invalid(errors)
+
+
+def integer(given: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
+    """The integer `name`.
+
+    Raises Problem 400 for anything that is none from `least` to `most`.
+    """
+    text = given.get(name, str(default))
+    if INTEGER.fullmatch(text) and least <= int(text) <= most:
+        return int(text)
+    message = f"{name} is an integer from {least} to {most}"
+    raise invalid([FieldError(parameter=name, code="INVALID", message=message, value=text)])
+
+
+def number(given: Mapping[str, str], name: str, *, default: float, most: float) -> float:
+    """The number `name`.
+
+    Raises Problem 400 for anything that is none from 0 to `most`.
+    """
+    text = given.get(name, str(default))
+    if NUMBER.fullmatch(text) and float(text) <= most:
+        return float(text)
+    message = f"{name} is a number from 0 to {most:g}"
+    raise invalid([FieldError(parameter=name, code="INVALID", message=message, value=text)])
 
 
 def invalid(errors: list[FieldError]) -> Problem:

@@ -73,6 +73,18 @@ class Archive:
         except AWAY as error:
             raise TransientError(f"the archive does not answer: {error}") from error
 
+    def remove(self, sha256: str) -> None:
+        """Remove the object, if there is one.
+
+        Raises TransientError when the store does not answer.
+        """
+        try:
+            source = self._io.new_input(self._location(sha256))
+            if source.exists():
+                self._io.delete(source)
+        except AWAY as error:
+            raise TransientError(f"the archive does not answer: {error}") from error
+
     def _location(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}.zst"
 

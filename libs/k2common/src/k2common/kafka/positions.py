@@ -48,6 +48,19 @@ async def all_records(settings: KafkaSettings, topic: str, partition: int) -> li
         return await _read(consumer, TopicPartition(topic, partition), begin, end)
 
 
+async def log_start(settings: KafkaSettings, topic: str, partition: int) -> int:
+    """The first offset that the log of the partition still holds.
+
+    Raises TransientError when the broker does not answer.
+    """
+    place = TopicPartition(topic, partition)
+    try:
+        async with _consumer(settings, "read_committed") as consumer:
+            return int((await consumer.beginning_offsets([place]))[place])
+    except KafkaError as error:
+        raise TransientError(f"the start of {place} could not be read: {error}") from error
+
+
 @asynccontextmanager
 async def _at_end(
     settings: KafkaSettings, place: TopicPartition

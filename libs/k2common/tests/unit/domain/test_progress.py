@@ -1,5 +1,6 @@
 """Statuses add up to the same whatever their order and however often one comes."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ def status(index: int, **fields: Any) -> dict[str, Any]:
         "max_reject_ratio": None,
         "replaces": None,
         "failure": None,
+        "processed_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return {**known, **fields}
 

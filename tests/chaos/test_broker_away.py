@@ -1,0 +1,61 @@
+"""The broker hangs: what was accepted goes on by itself afterwards, what was not was told so."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from k2local.testing import Fleet, running_fleet
+
+ROOT = Path(__file__).parents[2]
+ROWS = 60_000
+HEADER = "ts_event_ns,symbol,venue,price,size\n"
+START = 1_700_000_000_000_000_000
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
+    environ = {
+        "K2_GATEWAY__CHUNKS_PER_TRANSACTION": "1",
+        "K2_KAFKA__REQUEST_TIMEOUT_SECONDS": "3",
+    }
+    with running_fleet(tmp_path, cache, environ=environ) as running:
+        yield running
+
+
+def content(rows: int, symbol: str) -> bytes:
+    return (HEADER + "".join(f"{START + n},{symbol},XTST,1,1\n" for n in range(rows))).encode()
+
+
+@contextmanager
+def hanging(fleet: Fleet, name: str) -> Iterator[None]:
+    pid = fleet.pid(name)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.timeout(300)
+def test_accepted_uploads_survive_and_others_are_refused_with_a_time_to_come_back(fleet: Fleet) -> None:
+    before = fleet.post(content(ROWS, "BEFORE"), dataset="trades")
+    assert before.status_code == 202
+    with hanging(fleet, "kafka"):
+        refused = fleet.post(content(10, "DURING"), dataset="trades")
+        assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
+        assert int(refused.headers["Retry-After"]) > 0
+        # What is known is still told.
+        upload = before.json()["data"]["upload_id"]
+        assert fleet.get("ingest-gateway", f"/v1/uploads/{upload}").status_code == 200
+    again = fleet.upload(content(10, "DURING"), dataset="trades")
+    assert (again["state"], again["rows"]["committed"]) == ("committed", 10)
+    receipt = fleet.receipt(upload)
+    assert (receipt["state"], receipt["rows"]["committed"]) == ("committed", ROWS)
+    for symbol, rows in (("BEFORE", ROWS), ("DURING", 10)):
+        answer = fleet.get("query-service", "/v1/trades", symbols=symbol, format="csv")
+        assert len(answer.text.splitlines()) == rows + 1
