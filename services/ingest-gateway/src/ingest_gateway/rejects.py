@@ -38,22 +38,25 @@ class Rejects:
         """
         return await self._blocking.run(self._read, upload_id, after_line, limit)
 
-    async def export(self, upload_id: str, form: str) -> tuple[str | None, bytes]:
-        """The version's token, and all rejects of the upload by line, as ndjson or csv.
+    async def export(
+        self, upload_id: str, form: str, *, after_line: int, limit: int | None
+    ) -> tuple[str | None, bytes]:
+        """The same as ndjson or csv; all of them without a limit.
 
         Raises TransientError when the warehouse does not answer.
         """
-        return await self._blocking.run(self._export, upload_id, form)
+        return await self._blocking.run(self._export, upload_id, form, after_line, limit)
 
     def _read(
         self, upload_id: str, after_line: int, limit: int
     ) -> tuple[str | None, Sequence[Mapping[str, Any]]]:
-        token, rows = self._rows(upload_id)
-        found = rows.filter(pc.greater(rows["line"], after_line)).slice(0, limit)
-        return token, found.to_pylist()
+        token, rows = self._rows(upload_id, after_line, limit)
+        return token, rows.to_pylist()
 
-    def _export(self, upload_id: str, form: str) -> tuple[str | None, bytes]:
-        token, rows = self._rows(upload_id)
+    def _export(
+        self, upload_id: str, form: str, after_line: int, limit: int | None
+    ) -> tuple[str | None, bytes]:
+        token, rows = self._rows(upload_id, after_line, limit)
         out = io.StringIO()
         if form == "ndjson":
             out.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows.to_pylist())
@@ -63,7 +66,7 @@ class Rejects:
             writer.writerows(rows.to_pylist())
         return token, out.getvalue().encode()
 
-    def _rows(self, upload_id: str) -> tuple[str | None, pa.Table]:
+    def _rows(self, upload_id: str, after_line: int, limit: int | None) -> tuple[str | None, pa.Table]:
         version = self._reader.refresh(REJECTS.table)
         schema = arrow_schema(avro_schema(REJECTS.topic.schema))
         nothing = pa.schema([schema.field(name) for name in COLUMNS]).empty_table()
@@ -74,5 +77,6 @@ class Rejects:
         rows = read_rows(self._catalog, plan, ("upload_id", *COLUMNS))
         if not rows.num_rows:
             return token, nothing
-        found = rows.filter(pc.equal(rows["upload_id"], upload_id)).sort_by("line")
-        return token, found.select(list(COLUMNS))
+        wanted = pc.and_(pc.equal(rows["upload_id"], upload_id), pc.greater(rows["line"], after_line))
+        found = rows.filter(wanted).sort_by("line").select(list(COLUMNS))
+        return token, found.slice(0, limit)

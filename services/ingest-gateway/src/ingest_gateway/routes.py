@@ -120,9 +120,10 @@ class Routes:
             return JSONResponse(single(await self._reception.try_out(wanted, received), request))
         claim, new = await self._reception.take(wanted, received)
         known = self._tracker.uploads.get(claim.upload.upload_id)
-        upload = (
-            known if known is not None and known.spec is not None else Upload(spec=claim.upload, claim=claim)
-        )
+        if known is None or known.spec is None:
+            # The topic tells it a moment later; who posted it may ask before.
+            self._tracker.on_claim(claim.to_avro())
+        upload = self._tracker.uploads[claim.upload.upload_id]
         status = HTTPStatus.ACCEPTED if new else HTTPStatus.OK
         headers = {"Location": f"/v1/uploads/{claim.upload.upload_id}"}
         return JSONResponse(single(receipt(upload, self._tracker), request), status, headers=headers)
@@ -231,12 +232,13 @@ class Routes:
         upload_id = request.path_params["upload_id"]
         self._known(upload_id)
         form = choose(request, request.query_params.get("format"), REJECT_FORMATS)
+        after = int(self._page(request).get("after", 0))
         if form != "json":
-            version, content = await self._rejects.export(upload_id, form)
+            limit = _limit(request) if "limit" in request.query_params else None
+            version, content = await self._rejects.export(upload_id, form, after_line=after, limit=limit)
             headers = {"X-K2-Version": version or ""}
             return Response(content, media_type=MEDIA_TYPES[form], headers=headers)
         limit = _limit(request)
-        after = int(self._page(request).get("after", 0))
         version, rows = await self._rejects.of(upload_id, after_line=after, limit=limit + 1)
         token = sign({"after": rows[limit - 1]["line"]}, self._key) if len(rows) > limit else None
         return JSONResponse(listing(rows[:limit], request, token=token, version=version))
