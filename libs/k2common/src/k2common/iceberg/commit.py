@@ -9,7 +9,7 @@ No file is ever deleted here, since a commit that seems lost may have landed.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from pyiceberg.catalog import Catalog
@@ -53,8 +53,9 @@ class Proposal:
     """One commit: the same object, with the same id, however often it is tried.
 
     `expected` holds the table's next offset, as read when the work began, of each partition whose offset
-    `change` moves; None where the table had none. A row-less commit expects nothing. `origin` goes into the
-    summary, such as k2.kafka-cluster.
+    `change` moves; None where the table had none. A row-less commit expects nothing. `removed` are paths of
+    files that leave the table; with `same_version` the rows stay the same and so does the head's document,
+    whatever `change` says. `origin` goes into the summary, such as k2.kafka-cluster.
     """
 
     table: str
@@ -62,6 +63,8 @@ class Proposal:
     change: Change
     expected: Mapping[int, int | None] = field(default_factory=dict)
     files: Sequence[DataFile] = ()
+    removed: Set[str] = frozenset()
+    same_version: bool = False
     origin: Mapping[str, str] = field(default_factory=dict)
     commit_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -85,10 +88,11 @@ def commit(
     """Commit the proposal exactly once and expire what `retention` allows; returns when it is in the table.
 
     Raises Fenced when the table's offsets are not the expected ones: nothing was written, read them again.
-    Raises TransientError when the outcome is still unknown after all attempts: the same proposal may be tried
-    again, and a new one that starts from the table's offsets is safe.
+    Raises FilesGone when the table no longer has a file that is to be removed. Raises TransientError when the
+    outcome is still unknown after all attempts: the same proposal may be tried again, and a new one that
+    starts from the table's offsets is safe.
     """
-    writer = SnapshotWriter(files=proposal.files)
+    writer = SnapshotWriter(files=proposal.files, removed=proposal.removed, same_rows=proposal.same_version)
     trouble: Exception | None = None
     for _ in range(attempts):
         table = load_table(catalog, proposal.table)
@@ -114,6 +118,8 @@ def next_version(metadata: TableMetadata, proposal: Proposal) -> Version:
     Its number and its time pass all that the ancestry and the tag have seen. Raises Fenced as `commit` does.
     """
     head, tagged = head_of(metadata), tagged_version(metadata)
+    if proposal.same_version and head is not None:
+        return head
     check_owner(head, proposal)
     version = replace(proposal.change(head), schema_id=metadata.current_schema_id)
     for seen in (head, tagged):

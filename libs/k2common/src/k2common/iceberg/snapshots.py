@@ -1,10 +1,12 @@
-"""The files of a snapshot: one manifest of added files, the parent's manifests, one list of all."""
+"""The files of a snapshot: one manifest of added files, the parent's manifests without the removed ones, one
+list of all.
+"""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Literal
 
 from pyiceberg.manifest import (
@@ -32,6 +34,10 @@ MERGE_AT = 100
 """So many small manifests are merged into one: the list is written anew by each commit."""
 
 
+class FilesGone(Exception):
+    """Files that were to be removed are no longer in the table: other maintenance was faster."""
+
+
 class SnapshotWriter:
     """Writes the snapshot of one commit; each call builds on the table as given, under the same snapshot id.
 
@@ -39,30 +45,60 @@ class SnapshotWriter:
     attempt can spoil another that has landed.
     """
 
-    def __init__(self, *, files: Sequence[DataFile]) -> None:
+    def __init__(
+        self, *, files: Sequence[DataFile], removed: Set[str] = frozenset(), same_rows: bool = False
+    ) -> None:
+        """`removed` are paths; `same_rows` says that the files hold the rows of the removed ones."""
         self._files = files
+        self._removed = removed
+        self._same_rows = same_rows
         self._snapshot_id = 0
         self._added: list[ManifestFile] | None = None
 
     def snapshot(self, table: Table, *, summary: Mapping[str, str]) -> Snapshot:
-        """A snapshot on top of main, not yet in the table."""
+        """A snapshot on top of main, not yet in the table.
+
+        Raises FilesGone when main does not have a file that is to be removed.
+        """
         metadata = table.metadata
         if self._added is None:
             self._snapshot_id = metadata.new_snapshot_id()
             self._added = self._write_added(table)
         parent = table.current_snapshot()
         inherited = [] if parent is None else parent.manifests(table.io)
-        manifests = [*self._added, *merged(inherited, table=table, snapshot_id=self._snapshot_id)]
+        kept, removed = self._without_removed(inherited, table)
+        manifests = [*self._added, *merged(kept, table=table, snapshot_id=self._snapshot_id)]
         fields = {
             "snapshot_id": self._snapshot_id,
             "parent_snapshot_id": None if parent is None else parent.snapshot_id,
             "sequence_number": metadata.next_sequence_number(),
             "timestamp_ms": max(time.time_ns() // 1_000_000, metadata.last_updated_ms),
             "manifest_list": self._write_list(table, manifests, parent=parent),
-            "summary": self._summary(metadata, parent=parent, entries=summary),
+            "summary": self._summary(metadata, removed, parent=parent, entries=summary),
             "schema_id": metadata.current_schema_id,
         }
         return Snapshot.model_validate(fields)
+
+    def _without_removed(
+        self, manifests: Sequence[ManifestFile], table: Table
+    ) -> tuple[list[ManifestFile], list[DataFile]]:
+        if not self._removed:
+            return list(manifests), []
+        kept: list[ManifestFile] = []
+        removed: list[DataFile] = []
+        for manifest in manifests:
+            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+            hit = [entry for entry in entries if entry.data_file.file_path in self._removed]
+            if hit:
+                kept += write_entries(
+                    entries, table=table, snapshot_id=self._snapshot_id, removed=self._removed
+                )
+                removed += [entry.data_file for entry in hit]
+            else:
+                kept.append(manifest)
+        if missing := self._removed - {file.file_path for file in removed}:
+            raise FilesGone(f"{len(missing)} of {len(self._removed)} files are gone")
+        return kept, removed
 
     def _write_added(self, table: Table) -> list[ManifestFile]:
         entries = [
@@ -92,16 +128,26 @@ class SnapshotWriter:
         return path
 
     def _summary(
-        self, metadata: TableMetadata, *, parent: Snapshot | None, entries: Mapping[str, str]
+        self,
+        metadata: TableMetadata,
+        removed: Sequence[DataFile],
+        *,
+        parent: Snapshot | None,
+        entries: Mapping[str, str],
     ) -> Summary:
         collector = SnapshotSummaryCollector()
         for data_file in self._files:
             collector.add_file(data_file, schema=metadata.schema(), partition_spec=metadata.spec())
+        for data_file in removed:
+            collector.remove_file(data_file, schema=metadata.schema(), partition_spec=metadata.spec())
         before = None
         if parent is not None and parent.summary is not None:
             before = parent.summary.additional_properties
-        summary = Summary(operation=Operation.APPEND, **collector.build(), **entries)
-        return update_snapshot_summaries(summary, before)
+        operation = Operation.OVERWRITE if removed else Operation.APPEND
+        summary = Summary(operation=operation, **collector.build(), **entries)
+        found = update_snapshot_summaries(summary, before)
+        # The library adds up totals for the other operations alone.
+        return found.model_copy(update={"operation": Operation.REPLACE}) if self._same_rows else found
 
 
 def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int) -> list[ManifestFile]:
@@ -126,8 +172,13 @@ def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int)
     ]
 
 
-def write_entries(entries: Sequence[ManifestEntry], *, table: Table, snapshot_id: int) -> list[ManifestFile]:
-    """One manifest, or none for no entries; an entry of another snapshot goes in as existing."""
+def write_entries(
+    entries: Sequence[ManifestEntry], *, table: Table, snapshot_id: int, removed: Set[str] = frozenset()
+) -> list[ManifestFile]:
+    """One manifest, or none for no entries.
+
+    An entry of another snapshot goes in as existing, one of a removed path as deleted.
+    """
     if not entries:
         return []
     path = table.location_provider().new_metadata_location(f"{uuid.uuid4()}-m0.avro")
@@ -140,7 +191,9 @@ def write_entries(entries: Sequence[ManifestEntry], *, table: Table, snapshot_id
         avro_compression=COMPRESSION,
     ) as writer:
         for entry in entries:
-            if entry.snapshot_id == snapshot_id:
+            if entry.data_file.file_path in removed:
+                writer.delete(entry)
+            elif entry.snapshot_id == snapshot_id:
                 writer.add_entry(entry)
             else:
                 writer.existing(entry)
