@@ -20,8 +20,9 @@ from k2common.runtime.service import Runtime, Service
 from k2common.runtime.versions import VersionFollower
 from k2common.schemas.datasets import COMMITS, DATASETS
 
+from query_service.answers import Parts
 from query_service.metrics import QueryMetrics
-from query_service.routes import Parts, routes
+from query_service.routes import routes
 from query_service.rows import Rows
 from query_service.settings import QueryServiceSettings
 from query_service.validation import install_validation

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import date
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from k2common.engine.scan import Filter, Scan
+from k2common.engine.scan import Filter
 from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.paging import sign, verify
-from k2common.iceberg.asof import AsOf, resolve
-from k2common.iceberg.reader import VersionReader
-from k2common.runtime.blocking import Blocking
-from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import INSTRUMENTS, QUOTES, TRADES, Dataset
 
 from query_service import catalogue, parameters
-from query_service.metrics import QueryMetrics
-from query_service.rows import Page, Rows, filter_digest, page_json
+from query_service.answers import Parts, meta_of, resolved, scan_of, whole_list
+from query_service.rows import Page, filter_digest, page_json
 from query_service.summary import summarize
 
 DEFAULT_PAGE = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What the endpoints work with."""
-
-    reader: VersionReader
-    queries: Queries
-    rows: Rows
-    blocking: Blocking
-    metrics: QueryMetrics
-    page_key: bytes
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -54,29 +36,29 @@ def routes(parts: Parts) -> APIRouter:
     async def summary(
         request: Request, symbol: str, trading_date: date, query: parameters.Summary
     ) -> Response:
-        as_of = await _as_of(parts, query.as_of, (TRADES, QUOTES))
+        as_of = await resolved(parts, query.as_of, (TRADES, QUOTES))
         wanted = query.to_filter(symbol, trading_date)
-        scans = {d.name: await _scan(parts, as_of, d, wanted) for d in (TRADES, QUOTES)}
+        scans = {d.name: await scan_of(parts, as_of, d, wanted) for d in (TRADES, QUOTES)}
         figures = await summarize(
             parts.queries, trades=scans["trades"], quotes=scans["quotes"], wanted=wanted
         )
         data = {"symbol": symbol, "trading_date": trading_date.isoformat(), **figures}
-        return JSONResponse({"data": data, "meta": _meta(request, as_of, query.as_of)})
+        return JSONResponse({"data": data, "meta": meta_of(request, as_of, query.as_of)})
 
     @router.get("/symbols", summary="The symbols that a dataset has")
     async def symbols(request: Request, query: parameters.Symbols) -> Response:
         dataset = TRADES if query.dataset == "trades" else QUOTES
-        as_of = await _as_of(parts, query.as_of, (dataset,))
-        found = await catalogue.symbols(parts.queries, await _scan(parts, as_of, dataset, Filter()))
-        return _list(found, _meta(request, as_of, query.as_of))
+        as_of = await resolved(parts, query.as_of, (dataset,))
+        found = await catalogue.symbols(parts.queries, await scan_of(parts, as_of, dataset, Filter()))
+        return whole_list(found, meta_of(request, as_of, query.as_of))
 
     @router.get("/instruments", summary="Reference data: instruments by symbol")
     async def instruments(request: Request, query: parameters.Instruments) -> Response:
-        as_of = await _as_of(parts, query.as_of, (INSTRUMENTS,))
+        as_of = await resolved(parts, query.as_of, (INSTRUMENTS,))
         wanted = [] if query.symbols == "*" else parameters.split(query.symbols)
-        scan = await _scan(parts, as_of, INSTRUMENTS, Filter(symbols=wanted))
+        scan = await scan_of(parts, as_of, INSTRUMENTS, Filter(symbols=wanted))
         lines = await catalogue.instruments(parts.queries, scan, wanted)
-        meta = {**_meta(request, as_of, query.as_of), "row_count": len(lines)}
+        meta = {**meta_of(request, as_of, query.as_of), "row_count": len(lines)}
         page = Page(lines=lines, next_key=None)
         return Response(page_json(page, token=None, meta=meta), media_type=MEDIA_TYPES["json"])
 
@@ -85,12 +67,12 @@ def routes(parts: Parts) -> APIRouter:
         found = await parts.blocking.run(
             parts.reader.history, query.table, before=query.before, limit=query.limit
         )
-        return _list([catalogue.version_entry(entry) for entry in found], _meta(request, None, None))
+        return whole_list([catalogue.version_entry(entry) for entry in found], meta_of(request, None, None))
 
     @router.get("/snapshots", summary="The live Iceberg snapshots of a table, newest first")
     async def snapshots(request: Request, query: parameters.Snapshots) -> Response:
         found = await parts.blocking.run(parts.reader.snapshots, query.table)
-        return _list([catalogue.version_entry(entry) for entry in found], _meta(request, None, None))
+        return whole_list([catalogue.version_entry(entry) for entry in found], meta_of(request, None, None))
 
     return router
 
@@ -104,7 +86,7 @@ async def _listing(
         return await _page(parts, request, query, dataset, wanted)
     if query.page_token is not None:
         raise parameters.fault("page_token", "a stream has no pages", query.page_token[:100])
-    as_of = await _as_of(parts, query.as_of, (dataset,))
+    as_of = await resolved(parts, query.as_of, (dataset,))
     headers = {"X-K2-Version": as_of.token or ""}
     body = _counted(parts, parts.rows.stream(dataset, as_of, wanted, form=form, limit=query.limit))
     return StreamingResponse(body, media_type=MEDIA_TYPES[form], headers=headers)
@@ -126,7 +108,7 @@ async def _page(
     turned = {} if query.page_token is None else verify(query.page_token, parts.page_key)
     if turned and turned["filter"] != digest:
         raise parameters.fault("page_token", "page_token is of another request", None)
-    as_of = await _as_of(parts, turned.get("version", query.as_of), (dataset,))
+    as_of = await resolved(parts, turned.get("version", query.as_of), (dataset,))
     page = await parts.rows.page(dataset, as_of, wanted, limit=limit, key=turned.get("key"))
     unresolved = [] if turned else await parts.rows.unresolved(dataset, as_of, wanted)
     token = None
@@ -137,42 +119,10 @@ async def _page(
         headers["Link"] = f'<{request.url.include_query_params(page_token=token)}>; rel="next"'
     parts.metrics.rows.labels(dataset.name).inc(len(page.lines))
     meta = {
-        **_meta(request, as_of, query.as_of),
+        **meta_of(request, as_of, query.as_of),
         "row_count": len(page.lines),
         "unresolved": list(unresolved),
         "timezone": query.timezone,
     }
     body = page_json(page, token=token, meta=meta)
     return Response(body, media_type=MEDIA_TYPES["json"], headers=headers)
-
-
-async def _as_of(parts: Parts, text: str | None, datasets: Sequence[Dataset]) -> AsOf:
-    return await parts.blocking.run(resolve, parts.reader, text, [dataset.table for dataset in datasets])
-
-
-async def _scan(parts: Parts, as_of: AsOf, dataset: Dataset, wanted: Filter) -> Scan | None:
-    plan = await parts.blocking.run(
-        as_of.plan,
-        parts.reader,
-        dataset.table,
-        start_ns=wanted.start_ns,
-        end_ns=wanted.end_ns,
-        symbols=wanted.symbols,
-    )
-    return None if plan is None else Scan(dataset=dataset, plan=plan)
-
-
-def _list(entries: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> Response:
-    return JSONResponse(
-        {"data": list(entries), "next_page_token": None, "meta": {**meta, "row_count": len(entries)}}
-    )
-
-
-def _meta(request: Request, as_of: AsOf | None, asked: str | None) -> dict[str, Any]:
-    provisional = as_of is not None and as_of.provisional
-    return {
-        "request_id": request.scope.get("k2_request_id"),
-        "version": None if as_of is None else as_of.token,
-        "as_of": asked,
-        "warnings": ["PROVISIONAL: a later commit may still belong to this time"] if provisional else [],
-    }
