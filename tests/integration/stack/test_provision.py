@@ -9,7 +9,7 @@ from k2common.iceberg.catalog import open_catalog
 from k2common.kafka.positions import all_records
 from k2common.kafka.topics import TopicAdmin
 from k2common.provision import ProvisionSettings, provision
-from k2common.schemas.datasets import DATASETS, POSITIONS, TOPICS
+from k2common.schemas.datasets import DATASETS, OWN_TABLES, POSITIONS, TOPICS
 from k2common.settings.load import load
 from k2local.fleet import environment
 from k2local.stack import LocalStack
@@ -31,7 +31,7 @@ async def test_all_is_there_once(settings: ProvisionSettings) -> None:
             subjects = (await client.get(f"{settings.registry.url}/subjects")).json()
         assert {topic.subject for topic in TOPICS} <= set(subjects)
         catalog = open_catalog(settings.iceberg)
-        assert all(catalog.table_exists(dataset.table) for dataset in DATASETS.values())
+        assert all(catalog.table_exists(table.table) for table in (*DATASETS.values(), *OWN_TABLES))
         places = range(POSITIONS.partitions)
         positions.append([len(await all_records(settings.kafka, POSITIONS.name, place)) for place in places])
     assert positions[0] == positions[1]

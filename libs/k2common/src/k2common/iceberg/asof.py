@@ -1,15 +1,28 @@
-"""`as_of`: a token or a time, to one version per table."""
+"""`as_of`: a token, a tag, an Iceberg snapshot id or a time, to one version per table.
+
+A token has an `@`, a tag begins with a letter. Digits alone are a snapshot's id if a snapshot of one of the
+tables has or had it, and nanoseconds since 1970 otherwise. Ids are drawn from 2^63: that one of them is the
+very nanosecond that somebody asks for does not happen.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from k2common.domain.time import parse_time, to_datetime
 from k2common.errors import RecordError
 from k2common.iceberg.plan import Plan
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.reader import UnknownVersion, VersionReader
+from k2common.iceberg.tags import NAME
 from k2common.versions import Version, format_token, parse_token
+
+SNAPSHOT_ID = re.compile(r"[1-9][0-9]{0,18}")
+FAR_AHEAD = timedelta(days=366)
+"""Digits that mean a time so long after the newest version are rather a snapshot id with a slip in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +59,45 @@ class AsOf:
 def resolve(reader: VersionReader, text: str | None, tables: Sequence[str]) -> AsOf:
     """The versions of `tables` that `text` names; the newest ones for None.
 
+    A snapshot is one of a single table; the others are read as of the time when its version was committed.
     Raises RecordError for a text that names none of them, UnknownVersion, VersionGone and TransientError as
     the reader.
     """
     if text is None:
         found = {table: reader.latest(table) for table in tables}
         return AsOf(versions={table: v for table, v in found.items() if v is not None})
+    if NAME.fullmatch(text):
+        return _by_token(reader, reader.tagged(text), tables)
     if "@" in text:
-        numbers = parse_token(text)
-        missing = [table for table in tables if table not in numbers]
-        if missing == list(tables):
-            raise RecordError(f"{text!r} names no version of {', '.join(tables)}")
-        return AsOf(versions={t: reader.at(t, number) for t, number in numbers.items() if t in tables})
+        return _by_token(reader, text, tables)
+    if SNAPSHOT_ID.fullmatch(text) and (version := _by_snapshot(reader, int(text), tables)) is not None:
+        others = [table for table in tables if table != version.table]
+        beside = _by_time(reader, version.committed_at, others)
+        return replace(beside, versions={**beside.versions, version.table: version})
     moment = to_datetime(parse_time(text))
+    found_by_time = _by_time(reader, moment, tables)
+    if SNAPSHOT_ID.fullmatch(text) and found_by_time.versions:
+        newest = max(version.committed_at for version in found_by_time.versions.values())
+        if moment - newest > FAR_AHEAD:
+            raise UnknownVersion(f"{text} is no snapshot of {', '.join(tables)}, and no time that has come")
+    return found_by_time
+
+
+def _by_token(reader: VersionReader, text: str, tables: Sequence[str]) -> AsOf:
+    numbers = parse_token(text)
+    if not numbers.keys() & set(tables):
+        raise RecordError(f"{text!r} names no version of {', '.join(tables)}")
+    return AsOf(versions={t: reader.at(t, number) for t, number in numbers.items() if t in tables})
+
+
+def _by_snapshot(reader: VersionReader, snapshot_id: int, tables: Sequence[str]) -> Version | None:
+    for table in tables:
+        with suppress(UnknownVersion):
+            return reader.by_snapshot(table, snapshot_id)
+    return None
+
+
+def _by_time(reader: VersionReader, moment: datetime, tables: Sequence[str]) -> AsOf:
     found = {table: reader.by_time(table, moment) for table in tables}
     newest = [reader.latest(table) for table in tables]
     return AsOf(

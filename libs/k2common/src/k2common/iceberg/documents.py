@@ -60,10 +60,16 @@ def live_versions(metadata: TableMetadata) -> list[VersionedSnapshot]:
     return list(found.values())
 
 
-def ancestry(metadata: TableMetadata) -> Iterator[Snapshot]:
-    """Main's snapshots, newest first, as far as they are live."""
+def version_upon(metadata: TableMetadata, snapshot_id: int) -> Version | None:
+    """The version of this snapshot or of its nearest ancestor that carries one; None for one not live."""
+    carried = (version_of(snapshot) for snapshot in ancestry(metadata, since=snapshot_id))
+    return next((version for version in carried if version is not None), None)
+
+
+def ancestry(metadata: TableMetadata, *, since: int | None = None) -> Iterator[Snapshot]:
+    """Snapshots from `since` on, main's newest without it, newest first, as far as they are live."""
     by_id = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
-    snapshot_id = metadata.current_snapshot_id
+    snapshot_id = metadata.current_snapshot_id if since is None else since
     while snapshot_id is not None and (snapshot := by_id.get(snapshot_id)) is not None:
         yield snapshot
         snapshot_id = snapshot.parent_snapshot_id

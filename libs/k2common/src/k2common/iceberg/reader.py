@@ -17,9 +17,10 @@ from pyiceberg.table import Table
 
 from k2common.errors import RecordError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
-from k2common.iceberg.documents import VersionedSnapshot, head_version, live_versions
+from k2common.iceberg.documents import VersionedSnapshot, head_version, live_versions, version_upon
 from k2common.iceberg.plan import Footers, Plan, plan
 from k2common.iceberg.predicates import at_least, at_most, both, equal, events
+from k2common.iceberg.tags import Tags
 from k2common.schemas.datasets import VERSIONS
 from k2common.versions import Version, version_at
 
@@ -48,6 +49,7 @@ class VersionReader:
         self._tables: dict[str, Table] = {}
         self._limit = known_limit
         self._footers = Footers()
+        self._tags = Tags(catalog)
         self._lock = Lock()
 
     def note(self, document: str) -> Version:
@@ -98,14 +100,31 @@ class VersionReader:
         return version_at([*live.values(), *(found.version for found in recorded)], moment)
 
     def by_snapshot(self, table: str, snapshot_id: int) -> Version:
-        """The version that this Iceberg snapshot carried, be it live or expired.
+        """The version that this Iceberg snapshot shows, be it live or expired.
+
+        A live one of maintenance or of another engine shows the version it was made upon; once it has expired
+        it is unknown. Raises UnknownVersion.
+        """
+        self.refresh(table)
+        with self._lock:
+            metadata = self._tables[table].metadata
+        version = version_upon(metadata, snapshot_id)
+        if version is None:
+            recorded = self._recorded(table, equal("snapshot_id", snapshot_id))
+            version = recorded[0].version if recorded else None
+        if version is None:
+            raise UnknownVersion(f"no version of {table} was carried by snapshot {snapshot_id}")
+        return self.at(table, version.number)
+
+    def tagged(self, name: str) -> str:
+        """The token that the tag stands for now.
 
         Raises UnknownVersion.
         """
-        for live in (*self.snapshots(table), *self._recorded(table, equal("snapshot_id", snapshot_id))):
-            if live.snapshot_id == snapshot_id:
-                return live.version
-        raise UnknownVersion(f"no version of {table} was carried by snapshot {snapshot_id}")
+        tag = self._tags.find(name)
+        if tag is None or tag.token is None:
+            raise UnknownVersion(f"{name!r} is no tag")
+        return tag.token
 
     def snapshots(self, table: str) -> list[VersionedSnapshot]:
         """The live versions, newest first, with their snapshots."""

@@ -1,4 +1,4 @@
-"""Every dataset's table exists with its columns and partitions; doing it again changes nothing."""
+"""Every table exists with its columns and partitions; doing it again changes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyiceberg.transforms import DayTransform
 from k2common.errors import SetupError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.schema import iceberg_schema
-from k2common.schemas.datasets import DATASETS, Dataset, avro_schema
+from k2common.schemas.datasets import DATASETS, OWN_TABLES, Dataset, OwnTable, avro_schema
 
 PROPERTIES: dict[str, Any] = {
     "format-version": "2",
@@ -29,7 +29,9 @@ PROPERTIES: dict[str, Any] = {
 FIRST_PARTITION_FIELD_ID = 1000
 
 
-def ensure_tables(catalog: Catalog, datasets: Iterable[Dataset] = tuple(DATASETS.values())) -> None:
+def ensure_tables(
+    catalog: Catalog, datasets: Iterable[Dataset | OwnTable] = (*DATASETS.values(), *OWN_TABLES)
+) -> None:
     """Create the tables that are missing and add the columns that a newer schema brought.
 
     Raises SetupError when a column's type changed, TransientError when the catalogue does not answer.
@@ -41,9 +43,9 @@ def ensure_tables(catalog: Catalog, datasets: Iterable[Dataset] = tuple(DATASETS
         raise TransientError(f"the tables could not be ensured: {error}") from error
 
 
-def ensure_table(catalog: Catalog, dataset: Dataset) -> Table:
+def ensure_table(catalog: Catalog, dataset: Dataset | OwnTable) -> Table:
     """One dataset's table, created or widened where needed."""
-    schema = iceberg_schema(avro_schema(dataset.topic.schema))
+    schema = iceberg_schema(avro_schema(dataset.schema))
     catalog.create_namespace_if_not_exists(dataset.table.partition(".")[0])
     if not catalog.table_exists(dataset.table):
         spec = _partition_spec(schema, dataset.partition_by)

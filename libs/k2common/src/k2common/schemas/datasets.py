@@ -58,6 +58,21 @@ class Dataset:
     visibility: bool
     versioned: bool = True
 
+    @property
+    def schema(self) -> str:
+        return self.topic.schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTable:
+    """A table whose rows the sink makes itself: they come through no topic."""
+
+    name: str
+    table: str
+    schema: str
+    order: tuple[str, ...]
+    partition_by: str | None = None
+
 
 TICK_ORDER = ("symbol", "ts_event_ns", "sequence", "upload_id", "line")
 
@@ -158,6 +173,9 @@ VERSIONS = Dataset(
     visibility=False,
     versioned=False,
 )
+
+TAGS = OwnTable(name="tags", table="ingest.tags", schema="tags", order=("name",))
+OWN_TABLES: tuple[OwnTable, ...] = (TAGS,)
 
 DATASETS: Mapping[str, Dataset] = {
     d.name: d for d in (TRADES, QUOTES, BARS, INSTRUMENTS, CORPORATE_ACTIONS, REJECTS, UPLOADS, VERSIONS)
