@@ -51,7 +51,8 @@ class Version:
     """The document in the snapshot summary of a sink commit.
 
     `offsets` holds the next offset of each partition in `epoch`. `gone` holds inclusive spans of version
-    numbers whose rows were purged. `resume` says per topic and partition where a new sink goes on reading.
+    numbers whose rows were purged or that main was rolled back from. `resume` says per topic and partition
+    where a new sink goes on reading.
     """
 
     table: str
@@ -158,6 +159,17 @@ def parse_token(text: str) -> Mapping[str, int]:
             raise RecordError(f"{table} stands twice in the token")
         numbers[table] = int(match["number"])
     return numbers
+
+
+def merge_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same numbers in the fewest spans, both ends inclusive."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
 
 
 def version_at(versions: Iterable[Version], moment: datetime) -> Version | None:

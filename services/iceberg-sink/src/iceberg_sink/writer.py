@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 from k2common.columnar.record_batch import FetchedBatch
-from k2common.domain.progress import Progress
 from k2common.errors import Fenced, SetupError
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.commit import CommitResult, Proposal, commit
@@ -28,12 +26,13 @@ from k2common.versions import Version
 
 from iceberg_sink.announcer import Announcement, Announcer
 from iceberg_sink.batches import BatchWriter, Written
+from iceberg_sink.change import SinkChange
 from iceberg_sink.commands import Commands
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses
-from iceberg_sink.visibility import Commanded, Place, hidden_after, is_due
+from iceberg_sink.visibility import is_due
 
 log = get_logger(__name__)
 
@@ -175,9 +174,12 @@ class TableWriter:
         proposal = Proposal(
             table=dataset.table,
             epoch=self._kafka.epoch,
-            change=partial(
-                self._changed,
-                step,
+            change=SinkChange(
+                dataset=dataset,
+                epoch=self._kafka.epoch,
+                now=tools.clock.now(),
+                offsets=step.offsets,
+                arrived=step.written.arrived,
                 progress=tools.statuses.complete(dataset.name),
                 commanded=tools.commands.pending(dataset.name),
                 resume={
@@ -203,29 +205,6 @@ class TableWriter:
         self._settle(result.version)
         tools.metrics.commits.labels(dataset.table).inc()
         tools.metrics.rows.labels(dataset.table).inc(step.written.rows)
-
-    def _changed(
-        self,
-        step: Step,
-        head: Version | None,
-        *,
-        progress: Mapping[str, Progress],
-        commanded: Commanded,
-        resume: Mapping[str, Mapping[int, int]],
-    ) -> Version:
-        epoch, now = self._kafka.epoch, self._tools.clock.now()
-        known = head or Version(
-            table=self._dataset.table, number=0, committed_at=now, schema_id=0, epoch=epoch, offsets={}
-        )
-        if known.epoch != epoch:
-            # The topics were made anew; offsets of the old ones say nothing about these.
-            known = replace(known, epoch=epoch, offsets={})
-        if not self._dataset.visibility:
-            return known.successor(now=now, offsets=step.offsets, hidden={})
-        place = Place(topic=self._dataset.topic.name, epoch=epoch, offsets={**known.offsets, **step.offsets})
-        hidden = hidden_after(known.hidden, step.written.arrived, progress, commanded, place=place)
-        version = known.successor(now=now, offsets=step.offsets, hidden=hidden)
-        return replace(version, resume={**version.resume, **resume})
 
     def _settle(self, version: Version) -> None:
         name = self._dataset.name

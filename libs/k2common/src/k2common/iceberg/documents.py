@@ -44,6 +44,18 @@ def head_of(metadata: TableMetadata) -> Version | None:
     return tagged_version(metadata) if oldest is not None and _is_cut(oldest) else None
 
 
+def is_lost(metadata: TableMetadata) -> bool:
+    """Whether main was rolled back to before the tag while its own versions have been expired.
+
+    The tag's offsets are beyond main's rows then, and nothing else is known.
+    """
+    tagged = metadata.snapshot_by_name(STATE_TAG)
+    chain = list(ancestry(metadata))
+    if tagged is None or not chain or any(version_of(snapshot) is not None for snapshot in chain):
+        return False
+    return _is_cut(chain[-1]) and (tagged.sequence_number or 0) > (chain[-1].sequence_number or 0)
+
+
 def tagged_version(metadata: TableMetadata) -> Version | None:
     """The version under the tag: the last that the sink committed, whatever became of main since."""
     snapshot = metadata.snapshot_by_name(STATE_TAG)

@@ -26,10 +26,13 @@ class Retention:
 def expired(metadata: TableMetadata, retention: Retention, *, adding: int = 0) -> list[int]:
     """Ids of the snapshots in main's ancestry that may go, oldest first; the current one never.
 
-    `adding` snapshots are about to join those that stay.
+    `adding` snapshots are about to join those that stay. The newest with a version stays, too: after a
+    rollback the tag is no way to it.
     """
     protected = {ref.snapshot_id for ref in metadata.refs.values()}
     chain = list(ancestry(metadata))
+    newest = next((s for s in chain if version_of(s) is not None), None)
+    protected |= set() if newest is None else {newest.snapshot_id}
     surplus = []
     for snapshot in reversed(chain[max(1, retention.live - adding) :]):
         version = version_of(snapshot)

@@ -22,7 +22,7 @@ from k2common.iceberg.plan import Footers
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rewriting import commit_rewritten, live_files, packed, rewrite
 from k2common.iceberg.snapshots import FilesGone
-from k2common.versions import Hidden, Reason, Version
+from k2common.versions import Hidden, Reason, Version, merge_spans
 
 Span = tuple[int, int]
 """Version numbers, both ends inclusive."""
@@ -72,17 +72,6 @@ def shown_between(
     hidden_at = _first(1, newest, lambda number: _is_final(version_at(number).hidden.get(upload)))
     begin = _first(1, hidden_at - 1, shows)
     return None if begin == hidden_at else (begin, hidden_at - 1)
-
-
-def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The same numbers in the fewest spans."""
-    merged: list[Span] = []
-    for first, last in sorted(spans):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return tuple(merged)
 
 
 class Purge:

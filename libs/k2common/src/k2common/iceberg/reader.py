@@ -206,12 +206,17 @@ class VersionReader:
         return version
 
     def _loaded(self, version: Version) -> Table:
-        """The table, at least as new as the version."""
+        """The table, at least as new as the version.
+
+        Raises VersionGone when main was rolled back from it: its rows are not there, or not all of them.
+        """
         with self._lock:
             loaded = self._tables.get(version.table)
         head = None if loaded is None else head_version(loaded)
         if loaded is None or head is None or head.number < version.number:
-            self.refresh(version.table)
+            newest = self.refresh(version.table)
+            if newest is None or newest.number < version.number:
+                raise VersionGone(f"{version.table} was rolled back to before version {version.number}")
             with self._lock:
                 loaded = self._tables[version.table]
         return loaded

@@ -1,0 +1,51 @@
+"""What one commit makes of a head: pure, since a moved head has it applied again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from k2common.domain.progress import Progress
+from k2common.schemas.datasets import Dataset
+from k2common.versions import Version
+
+from iceberg_sink.visibility import Commanded, Place, Ranges, hidden_after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkChange:
+    """Rows up to `offsets`, and what was known of uploads and commands when the commit was proposed."""
+
+    dataset: Dataset
+    epoch: int
+    now: datetime
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    arrived: Mapping[str, Ranges] = field(default_factory=dict)
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    commanded: Commanded = field(default_factory=Commanded)
+    resume: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+
+    def __call__(self, head: Version | None) -> Version:
+        """The version that follows the head's.
+
+        Raises ValueError when an offset would go back.
+        """
+        known = head or Version(
+            table=self.dataset.table,
+            number=0,
+            committed_at=self.now,
+            schema_id=0,
+            epoch=self.epoch,
+            offsets={},
+        )
+        if known.epoch != self.epoch:
+            # The topics were made anew; offsets of the old ones say nothing about these.
+            known = replace(known, epoch=self.epoch, offsets={})
+        if not self.dataset.visibility:
+            return known.successor(now=self.now, offsets=self.offsets, hidden={})
+        offsets = {**known.offsets, **self.offsets}
+        place = Place(topic=self.dataset.topic.name, epoch=self.epoch, offsets=offsets)
+        hidden = hidden_after(known.hidden, self.arrived, self.progress, self.commanded, place=place)
+        version = known.successor(now=self.now, offsets=self.offsets, hidden=hidden)
+        return replace(version, resume={**version.resume, **self.resume})
