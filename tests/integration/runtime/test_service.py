@@ -17,7 +17,8 @@ PROGRAM = """
 import asyncio
 from contextlib import asynccontextmanager
 from k2common.http.app import create_app
-from k2common.errors import SetupError
+from pathlib import Path
+from k2common.errors import SetupError, TransientError
 from k2common.observability.logging import get_logger
 from k2common.runtime.service import Service, ServiceBlocks, run_service
 
@@ -25,6 +26,8 @@ KIND = {kind!r}
 
 @asynccontextmanager
 async def build(settings, runtime):
+    if KIND == "waiting" and not Path(__file__).with_name("neighbour").exists():
+        raise TransientError("the registry does not answer")
     async def loop():
         if KIND == "misconfigured":
             raise SetupError("no such topic")
@@ -93,6 +96,44 @@ def test_a_drain_that_takes_too_long_ends_with_75(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 75
     assert "drain deadline" in errors
+
+
+def test_a_service_waits_for_its_neighbours_and_says_so(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with start(tmp_path, "waiting", environment(port)) as process:
+        await_live(port, process)
+        deadline = time.monotonic() + 30
+        while "registry" not in (waiting := httpx.get(f"{url}/readyz")).text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert waiting.status_code == 503
+        assert waiting.json() == {"ready": False, "blocked_by": {"start": "the registry does not answer"}}
+        refused = httpx.get(f"{url}/v1/uploads")
+        assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
+        assert refused.headers["Retry-After"] == "2"
+        (tmp_path / "neighbour").touch()
+        while httpx.get(f"{url}/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert httpx.get(f"{url}/metrics").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert [json.loads(line)["event"] for line in errors.splitlines()][-3:] == [
+        "flushed",
+        "closed",
+        "stopped",
+    ]
+
+
+def test_a_service_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    port = free_port()
+    with start(tmp_path, "waiting", environment(port)) as process:
+        await_live(port, process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
 
 
 def test_a_misspelt_variable_stops_the_start_with_its_name(tmp_path: Path) -> None:

@@ -12,17 +12,20 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 from typing import NoReturn, TypeAlias, TypeVar
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from k2common.errors import SetupError
+from k2common.errors import SetupError, TransientError
 from k2common.observability.logging import configure, get_logger
 from k2common.runtime.clock import Clock, SystemClock
+from k2common.runtime.door import Door
 from k2common.runtime.readiness import Readiness
+from k2common.runtime.retry import delays, wait_or_stop
 from k2common.settings.block import Block
 from k2common.settings.load import effective, load
 from k2common.settings.service import HttpSettings, ObservabilitySettings, ServiceSettings
@@ -62,7 +65,10 @@ class Service:
 
 
 Build: TypeAlias = Callable[[Settings, Runtime], AbstractAsyncContextManager[Service]]
-"""Opens a service's resources in dependency order and closes them in the reverse one."""
+"""Opens a service's resources in dependency order and closes them in the reverse one.
+
+It is tried again, with metrics of its own, when it raises TransientError.
+"""
 
 
 def run_service(
@@ -111,23 +117,46 @@ async def _serve(
     build: Build[Settings],
     runtime: Runtime,
 ) -> None:
-    async with build(settings, runtime) as service:
-        config = uvicorn.Config(
-            service.app,
-            host=settings.http.host,
-            port=settings.http.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=max(1, int(settings.service.drain_seconds / 2)),
-        )
-        server = uvicorn.Server(config)
-        async with asyncio.TaskGroup() as group:
-            for loop in service.loops:
-                group.create_task(_awaited(loop))
-            group.create_task(_stop_with(server, runtime.stop))
-            # `serve` would take the signals, which are the runtime's, and end the loops in mid-step.
-            await server._serve()  # noqa: SLF001
-            runtime.stop.set()
+    door = Door()
+    config = uvicorn.Config(
+        door,
+        host=settings.http.host,
+        port=settings.http.port,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=max(1, int(settings.service.drain_seconds / 2)),
+    )
+    server = uvicorn.Server(config)
+    answered = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_work(settings, build, runtime, door=door, answered=answered))
+        group.create_task(_stop_with(server, runtime.stop))
+        # `serve` would take the signals, which are the runtime's, and end the loops in mid-step.
+        await server._serve()  # noqa: SLF001
+        runtime.stop.set()
+        answered.set()
+
+
+async def _work(
+    settings: Settings, build: Build[Settings], runtime: Runtime, *, door: Door, answered: asyncio.Event
+) -> None:
+    """Build the service, as often as a neighbour is away, and run its loops until they are stopped."""
+    waits = delays(first=0.1, limit=5, random=Random())  # noqa: S311 - scatters retries
+    while not runtime.stop.is_set():
+        try:
+            async with build(settings, replace(runtime, metrics=CollectorRegistry())) as service:
+                door.open(service.app)
+                async with asyncio.TaskGroup() as group:
+                    for loop in service.loops:
+                        group.create_task(_awaited(loop))
+                # Requests that are being answered need what the service has opened.
+                await answered.wait()
+            return
+        except TransientError as error:
+            log.warning("the service waits for a neighbour", error=str(error))
+            door.waiting(str(error))
+            await wait_or_stop(runtime.stop, next(waits))
 
 
 async def _awaited(loop: Callable[[], Awaitable[None]]) -> None:

@@ -1,11 +1,13 @@
-"""The broker hangs: what was accepted goes on by itself afterwards, what was not was told so."""
+"""Broker or registry hang: what was accepted goes on by itself afterwards, what was not was told so."""
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from k2local.testing import Fleet, running_fleet
 
@@ -59,3 +61,30 @@ def test_accepted_uploads_survive_and_others_are_refused_with_a_time_to_come_bac
     for symbol, rows in (("BEFORE", ROWS), ("DURING", 10)):
         answer = fleet.get("query-service", "/v1/trades", symbols=symbol, format="csv")
         assert len(answer.text.splitlines()) == rows + 1
+
+
+@pytest.mark.timeout(300)
+def test_a_loader_waits_for_the_registry_and_refuses_no_row(fleet: Fleet) -> None:
+    with hanging(fleet, "registry"):
+        fleet.kill("csv-loader")
+        answer = fleet.post(content(10, "WAITING"), dataset="trades")
+        assert answer.status_code == 202
+        assert "registry" in blocked_by(fleet, "csv-loader")
+    receipt = fleet.receipt(answer.json()["data"]["upload_id"])
+    counts = receipt["rows"]
+    assert (receipt["state"], counts["committed"], counts["rejected"]) == ("committed", 10, 0)
+
+
+def blocked_by(fleet: Fleet, service: str) -> str:
+    """What a service says that it waits for, once it answers."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            reasons = httpx.get(f"{fleet.url(service)}/readyz", timeout=2).json()["blocked_by"]
+        except httpx.TransportError:
+            reasons = {}
+        found = " ".join(reasons.values())
+        if "registry" in found:
+            return found
+        time.sleep(0.1)
+    raise TimeoutError(f"{service} does not say what it waits for")

@@ -1,0 +1,52 @@
+"""A service's HTTP address from its first moment on: probes while it waits for neighbours, then itself."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+RETRY_SECONDS = "2"
+
+
+class Door:
+    """Answers /livez and /readyz itself, everything else with 503, until it is opened to the service."""
+
+    def __init__(self) -> None:
+        self._inside: ASGIApp | None = None
+        self._reason = "it is starting"
+
+    def waiting(self, reason: str) -> None:
+        """Say in /readyz what the service waits for."""
+        self._reason = reason
+
+    def open(self, app: ASGIApp) -> None:
+        """From now on the service answers."""
+        self._inside = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._inside is not None:
+            await self._inside(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope["path"])(scope, receive, send)
+
+    def _answer(self, path: str) -> Response:
+        if path == "/livez":
+            return PlainTextResponse("ok\n")
+        if path == "/readyz":
+            body = {"ready": False, "blocked_by": {"start": self._reason}}
+            return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE)
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        problem = {
+            "type": "urn:k2:problem:unavailable",
+            "title": status.phrase,
+            "status": status,
+            "detail": self._reason,
+            "instance": path,
+            "code": "UNAVAILABLE",
+            "request_id": None,
+            "errors": [],
+        }
+        headers = {"Retry-After": RETRY_SECONDS}
+        return JSONResponse(problem, status, headers=headers, media_type="application/problem+json")
