@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
 
 from k2common.http.app import create_app
+from k2common.http.openapi import documented
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.tags import Tags
 from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
@@ -25,8 +27,10 @@ from iceberg_sink.announcer import Announcer
 from iceberg_sink.batches import BatchWriter
 from iceberg_sink.commands import Commands
 from iceberg_sink.metrics import SinkMetrics
+from iceberg_sink.openapi import api
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses, earliest_resume
+from iceberg_sink.tag_routes import TagRoutes
 from iceberg_sink.writer import TableWriter, Tools
 
 GROUP = "iceberg-sink"
@@ -101,8 +105,9 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                 runtime.readiness.ready(FOLLOWING)
 
         runtime.readiness.waiting(FOLLOWING, "statuses and commands are being read")
+        tag_routes = TagRoutes(Tags(catalog), tools.reader, blocking=blocking, clock=runtime.clock)
         app = create_app(
-            [],
+            [*tag_routes.routes(), *documented(api)],
             readiness=runtime.readiness,
             metrics=runtime.metrics,
             settings=settings.http,

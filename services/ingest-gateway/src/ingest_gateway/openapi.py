@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from k2common.http.openapi import Operation, Parameter, document, reference
+from k2common.http.openapi import Operation, Parameter, document, many, one, reference
 from k2common.schemas.datasets import MARKET_DATASETS
 
 from ingest_gateway.receipts import STATES
@@ -17,7 +17,6 @@ DESCRIPTION = (
     "Takes CSV files and answers with a receipt: every row is then in a named version of a table, or in the "
     "upload's rejects with its line and reason."
 )
-JSON = "application/json"
 ULID = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 EXAMPLE_ID = "01JD3V9Q6T5W8ZK2M4N7P0R1S3"
 TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
@@ -228,20 +227,6 @@ BATCH: Mapping[str, Any] = {
 }
 
 
-def _one(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    properties = {"data": schema, "meta": {"type": "object"}}
-    return {JSON: {"type": "object", "required": ["data", "meta"], "properties": properties}}
-
-
-def _many(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    properties = {
-        "data": {"type": "array", "items": schema},
-        "next_page_token": NULL_TEXT,
-        "meta": {"type": "object"},
-    }
-    return {JSON: {"type": "object", "required": list(properties), "properties": properties}}
-
-
 def _form() -> Mapping[str, Any]:
     fields = {parameter.name: parameter.schema for parameter in UPLOAD_PARAMETERS}
     file = {"type": "string", "format": "binary"}
@@ -249,8 +234,8 @@ def _form() -> Mapping[str, Any]:
 
 
 CSV_BODY = {"type": "string", "format": "binary"}
-RECEIPT_ANSWER = _one(reference("Receipt"))
-TAKEN = {200: _one({"anyOf": [reference("Receipt"), reference("Trial")]}), 202: RECEIPT_ANSWER}
+RECEIPT_ANSWER = one(reference("Receipt"))
+TAKEN = {200: one({"anyOf": [reference("Receipt"), reference("Trial")]}), 202: RECEIPT_ANSWER}
 TAKING = (409, 413, 422, 507)
 LAYOUT_TEXT = {"type": "object", "description": "As it could be posted inline."}
 DETECTED = {"type": "object", "required": ["name", "dataset", "rows", "errors"]}
@@ -280,7 +265,7 @@ OPERATIONS = (
             _moment("end", "Received before then.", "2026-02-01"),
             *PAGE,
         ),
-        answers={200: _many(reference("Receipt"))},
+        answers={200: many(reference("Receipt"))},
     ),
     Operation(
         method="get",
@@ -327,7 +312,7 @@ OPERATIONS = (
         path="/v1/uploads/{upload_id}/rejects",
         summary="The refused rows by line, as far as they are in the table.",
         parameters=(UPLOAD_ID, _choice("format", "How they are written.", REJECT_FORMATS, "csv"), *PAGE),
-        answers={200: {**_many(reference("Reject")), "text/csv": CSV_BODY, "application/x-ndjson": CSV_BODY}},
+        answers={200: {**many(reference("Reject")), "text/csv": CSV_BODY, "application/x-ndjson": CSV_BODY}},
         problems=(404,),
     ),
     Operation(
@@ -335,14 +320,14 @@ OPERATIONS = (
         path="/v1/batches/{batch}",
         summary="What became of all uploads with this label, added up.",
         parameters=(_path("batch", "The label.", "2014-03"),),
-        answers={200: _one(reference("Batch"))},
+        answers={200: one(reference("Batch"))},
         problems=(404,),
     ),
     Operation(
         method="get",
         path="/v1/layouts",
         summary="The layouts that an upload may name.",
-        answers={200: _many(LISTED)},
+        answers={200: many(LISTED)},
     ),
     Operation(
         method="post",
@@ -350,7 +335,7 @@ OPERATIONS = (
         summary="The layouts that can read a file that begins like the body, the best first.",
         parameters=(_text("filename", "The file's name.", "BHP_20140311.csv"),),
         body={"text/csv": CSV_BODY},
-        answers={200: _many(DETECTED)},
+        answers={200: many(DETECTED)},
         problems=(413,),
     ),
     Operation(
@@ -361,7 +346,7 @@ OPERATIONS = (
             _path("name", "The layout's name.", "asx-trades"),
             _choice("dataset", "Which of several of the name is meant.", tuple(MARKET_DATASETS)),
         ),
-        answers={200: _one(LAYOUT_TEXT)},
+        answers={200: one(LAYOUT_TEXT)},
         problems=(404,),
     ),
 )

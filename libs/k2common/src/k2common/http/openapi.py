@@ -16,6 +16,7 @@ from k2common.http.problems import MEDIA_TYPE
 
 DOCUMENT_PATH = "/openapi.json"
 PAGE_PATH = "/docs"
+JSON = "application/json"
 EVERYWHERE = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
@@ -118,6 +119,22 @@ class Operation:
 def reference(name: str) -> Mapping[str, Any]:
     """The schema of this name among the document's components."""
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def one(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `envelope.single` answers, of this schema."""
+    properties = {"data": schema, "meta": {"type": "object"}}
+    return {JSON: {"type": "object", "required": ["data", "meta"], "properties": properties}}
+
+
+def many(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `envelope.listing` answers, of this schema."""
+    properties = {
+        "data": {"type": "array", "items": schema},
+        "next_page_token": {"type": ["string", "null"]},
+        "meta": {"type": "object"},
+    }
+    return {JSON: {"type": "object", "required": list(properties), "properties": properties}}
 
 
 def document(
