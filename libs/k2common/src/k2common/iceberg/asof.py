@@ -48,12 +48,21 @@ class AsOf:
         start_ns: int | None = None,
         end_ns: int | None = None,
         symbols: Sequence[str] = (),
+        trading_day: int | None = None,
+        clock: str = "ts_event_ns",
     ) -> Plan | None:
         """The files of the table's version; None when it had none yet. Raises as VersionReader.plan."""
         version = self.versions.get(table)
         if version is None:
             return None
-        return reader.plan(version, start_ns=start_ns, end_ns=end_ns, symbols=symbols)
+        return reader.plan(
+            version,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            symbols=symbols,
+            trading_day=trading_day,
+            clock=clock,
+        )
 
 
 def resolve(reader: VersionReader, text: str | None, tables: Sequence[str]) -> AsOf:

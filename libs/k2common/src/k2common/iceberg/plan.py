@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from threading import Lock
 
 import pyarrow.parquet as pq
-from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
-from pyiceberg.table import Table
 
+from k2common.iceberg.contents import FURTHEST, NO_DAY, FileEntry
 from k2common.iceberg.files import OFFSETS_KEY, UPLOADS_KEY
 from k2common.versions import OffsetRange, Version
 
 FOOTER_THREADS = 8
-NO_DAY = -(2**31)
 
 
 class Share(Enum):
@@ -43,34 +41,71 @@ class Footer:
 
     ranges: tuple[OffsetRange, ...] = ()
     uploads: frozenset[str] | None = None
+    columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Paths of the files of one snapshot that hold the version's rows.
+    """Paths of the files of one snapshot that hold the version's rows, and what is known of each file.
 
-    Rows of `straddling` files need the version's filter; those of `all_visible` files none. `days` says in
-    which day since 1970, UTC, the rows of a file lie; a table that is not partitioned by day has none.
+    Rows of `straddling` files need the version's filter; those of `all_visible` files none. `columns` are
+    those that every file has; a file of an older schema has fewer.
     """
 
     version: Version
     snapshot_id: int
     all_visible: tuple[str, ...]
     straddling: tuple[str, ...]
-    days: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    columns: frozenset[str] = frozenset()
+
+    @property
+    def rows(self) -> int:
+        """Rows of the files; the version shows at most as many."""
+        return sum(self.files[path].rows for path in self.paths)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files."""
+        return (*self.all_visible, *self.straddling)
 
     def by_day(self) -> Iterator[tuple[int | None, Plan]]:
         """A plan per day, in their order; one without a day where the table is not partitioned."""
-        for day in sorted({self.days.get(path, NO_DAY) for path in (*self.all_visible, *self.straddling)}):
+        for day in sorted({self._day(path) for path in self.paths}):
             yield None if day == NO_DAY else day, self.of_day(day)
 
     def of_day(self, day: int) -> Plan:
         """The files of one day."""
+        return self.of({path for path in self.paths if self._day(path) == day})
+
+    def of(self, paths: Set[str]) -> Plan:
+        """These files alone."""
         return replace(
             self,
-            all_visible=tuple(p for p in self.all_visible if self.days.get(p, NO_DAY) == day),
-            straddling=tuple(p for p in self.straddling if self.days.get(p, NO_DAY) == day),
+            all_visible=tuple(path for path in self.all_visible if path in paths),
+            straddling=tuple(path for path in self.straddling if path in paths),
         )
+
+    def in_order(self, clock: str) -> list[Plan]:
+        """Plans that share no time of `clock`, each before the next one.
+
+        Rows without a time come last in every order, so a column that may hold nulls makes one plan.
+        """
+        entries = [self.files[path] for path in self.paths if path in self.files]
+        if len(entries) < len(self.paths) or not all(clock in entry.complete for entry in entries):
+            return [self] if self.paths else []
+        spans = sorted((*entry.span_ns(clock), entry.path) for entry in entries)
+        groups: list[set[str]] = []
+        end = -FURTHEST - 1
+        for first, last, path in spans:
+            if first > end:
+                groups.append(set())
+            groups[-1].add(path)
+            end = max(end, last)
+        return [self.of(group) for group in groups]
+
+    def _day(self, path: str) -> int:
+        return self.files[path].day if path in self.files else NO_DAY
 
 
 def classify(footer: Footer, version: Version) -> Share:
@@ -141,32 +176,44 @@ class Footers:
 def read_footer(path: str, *, io: FileIO) -> Footer:
     """The footer's entries about Kafka; empty for a file that another engine wrote."""
     with io.new_input(path).open() as stream:
-        entries = pq.read_metadata(stream).metadata or {}
+        metadata = pq.read_metadata(stream)
+    entries, columns = metadata.metadata or {}, frozenset(metadata.schema.to_arrow_schema().names)
     if OFFSETS_KEY not in entries:
-        return Footer()
+        return Footer(columns=columns)
     ranges = tuple(
         OffsetRange(epoch=epoch, partition=partition, first=first, end=last + 1)
         for epoch, partition, first, last in json.loads(entries[OFFSETS_KEY])
     )
     uploads = entries.get(UPLOADS_KEY)
-    return Footer(ranges=ranges, uploads=None if uploads is None else frozenset(json.loads(uploads)))
+    named = None if uploads is None else frozenset(json.loads(uploads))
+    return Footer(ranges=ranges, uploads=named, columns=columns)
 
 
-def plan(table: Table, version: Version, *, row_filter: BooleanExpression, footers: Footers) -> Plan:
-    """The files of the table as loaded that hold rows of the version; those with none are left out."""
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return Plan(version=version, snapshot_id=0, all_visible=(), straddling=())
-    files = [task.file for task in table.scan(row_filter=row_filter).plan_files()]
-    paths = [file.file_path for file in files]
-    partitioned = bool(table.spec().fields)
+def plan(
+    files: Sequence[FileEntry],
+    version: Version,
+    *,
+    snapshot_id: int,
+    footers: Mapping[str, Footer],
+    whole: bool,
+) -> Plan:
+    """The files that hold rows of the version; those with none are left out.
+
+    `whole` says that the version is the snapshot's own and hides nothing: then it shows every row that came
+    from Kafka.
+    """
     shares: dict[Share, list[str]] = {share: [] for share in Share}
-    for path, footer in footers.of(paths, io=table.io).items():
-        shares[classify(footer, version)].append(path)
+    for file in files:
+        footer = footers[file.path]
+        share = Share.ALL if whole and footer.ranges else classify(footer, version)
+        shares[share].append(file.path)
+    kept = {*shares[Share.ALL], *shares[Share.SOME]}
+    columns = [footers[path].columns for path in kept]
     return Plan(
         version=version,
-        snapshot_id=snapshot.snapshot_id,
+        snapshot_id=snapshot_id,
         all_visible=tuple(shares[Share.ALL]),
         straddling=tuple(shares[Share.SOME]),
-        days={file.file_path: file.partition[0] for file in files} if partitioned else {},
+        files={file.path: file for file in files if file.path in kept},
+        columns=frozenset.intersection(*columns) if columns else frozenset(),
     )

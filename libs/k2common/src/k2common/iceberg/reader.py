@@ -5,10 +5,11 @@ The places are: what was announced or read before, the live snapshots, the table
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from threading import Lock
+from typing import TypeAlias
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -17,12 +18,16 @@ from pyiceberg.table import Table
 
 from k2common.errors import RecordError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
+from k2common.iceberg.contents import Contents, Recent, Wanted
 from k2common.iceberg.documents import VersionedSnapshot, head_version, live_versions, version_upon
 from k2common.iceberg.plan import Footers, Plan, plan
-from k2common.iceberg.predicates import at_least, at_most, both, equal, events
+from k2common.iceberg.predicates import at_least, at_most, both, equal
 from k2common.iceberg.tags import Tags
 from k2common.schemas.datasets import VERSIONS
 from k2common.versions import Version, version_at
+
+KNOWN_PLANS = 512
+PlanKey: TypeAlias = tuple[str, int, int, Wanted]
 
 
 class UnknownVersion(RecordError):
@@ -47,10 +52,14 @@ class VersionReader:
         self._known: OrderedDict[tuple[str, int], Version] = OrderedDict()
         self._newest: dict[str, Version] = {}
         self._tables: dict[str, Table] = {}
+        self._loaded_numbers: dict[str, int] = {}
         self._limit = known_limit
         self._footers = Footers()
         self._tags = Tags(catalog)
+        self._contents = Contents()
+        self._plans = Recent[PlanKey, Plan](limit=KNOWN_PLANS)
         self._lock = Lock()
+        self._loading: dict[str, Lock] = defaultdict(Lock)
 
     def note(self, document: str) -> Version:
         """Take in an announcement; one that is known already changes nothing."""
@@ -61,9 +70,10 @@ class VersionReader:
     def refresh(self, table: str) -> Version | None:
         """The newest version as the catalogue has it now; None before the first commit."""
         loaded = load_table(self._catalog, table)
+        version = head_version(loaded)
         with self._lock:
             self._tables[table] = loaded
-        version = head_version(loaded)
+            self._loaded_numbers[table] = 0 if version is None else version.number
         if version is not None:
             self._note(version)
         return version
@@ -141,18 +151,41 @@ class VersionReader:
         end_ns: int | None = None,
         symbols: Sequence[str] = (),
         upload_id: str | None = None,
+        trading_day: int | None = None,
+        clock: str = "ts_event_ns",
     ) -> Plan:
         """The files of today's head with the version's rows in [start_ns, end_ns) of these symbols.
 
-        Files without such rows may be among them: a reader filters time, symbol and upload itself. Only
-        tables with `ts_event` take a time, only those with `symbol` take symbols.
+        Files without such rows may be among them: a reader filters by itself. `clock` is the column that the
+        times are of, `trading_day` counts from 1970. The last plans are kept.
         """
+        wanted = Wanted(
+            start_ns=start_ns,
+            end_ns=end_ns,
+            symbols=tuple(sorted(set(symbols))),
+            upload_id=upload_id,
+            trading_day=trading_day,
+            clock=clock,
+        )
         loaded = self._loaded(version)
-        row_filter = events(start_ns=start_ns, end_ns=end_ns, symbols=symbols, upload_id=upload_id)
+        snapshot = loaded.current_snapshot()
+        snapshot_id = 0 if snapshot is None else snapshot.snapshot_id
+        key = (version.table, snapshot_id, version.number, wanted)
+        known = self._plans.get(key)
+        if known is None:
+            known = self._planned(loaded, version, wanted, snapshot_id)
+            self._plans.put(key, known)
+        return known
+
+    def _planned(self, loaded: Table, version: Version, wanted: Wanted, snapshot_id: int) -> Plan:
         try:
-            return plan(loaded, version, row_filter=row_filter, footers=self._footers)
+            files = [file for file in self._contents.of(loaded) if wanted.may_be_in(file)]
+            footers = self._footers.of((file.path for file in files), io=loaded.io)
         except AWAY as error:
             raise TransientError(f"{version.table} cannot be planned: {error}") from error
+        head = head_version(loaded)
+        whole = not version.hidden and head is not None and head.number == version.number
+        return plan(files, version, snapshot_id=snapshot_id, footers=footers, whole=whole)
 
     def history(self, table: str, *, before: int | None, limit: int) -> list[VersionedSnapshot]:
         """Up to `limit` versions below number `before`, newest first, be their snapshots live or not."""
@@ -206,20 +239,25 @@ class VersionReader:
         return version
 
     def _loaded(self, version: Version) -> Table:
-        """The table, at least as new as the version.
+        """The table, at least as new as the version; of several that need it one asks the catalogue.
 
         Raises VersionGone when main was rolled back from it: its rows are not there, or not all of them.
         """
-        with self._lock:
-            loaded = self._tables.get(version.table)
-        head = None if loaded is None else head_version(loaded)
-        if loaded is None or head is None or head.number < version.number:
-            newest = self.refresh(version.table)
-            if newest is None or newest.number < version.number:
-                raise VersionGone(f"{version.table} was rolled back to before version {version.number}")
-            with self._lock:
-                loaded = self._tables[version.table]
+        loaded = self._at_least(version)
+        if loaded is not None:
+            return loaded
+        with self._loading[version.table]:
+            if self._at_least(version) is None:
+                self.refresh(version.table)
+            loaded = self._at_least(version)
+        if loaded is None:
+            raise VersionGone(f"{version.table} was rolled back to before version {version.number}")
         return loaded
+
+    def _at_least(self, version: Version) -> Table | None:
+        with self._lock:
+            loaded, number = self._tables.get(version.table), self._loaded_numbers.get(version.table, 0)
+        return loaded if number >= version.number else None
 
     def _note(self, version: Version) -> None:
         key = (version.table, version.number)
