@@ -1,7 +1,7 @@
 """Ten million generated trades in a warehouse of their own, written once through the commit kernel.
 
-Each day comes as two uploads in two commits and is compacted to one file afterwards, as a sink does; so half of
-the versions end in the middle of a file.
+Each day comes as two uploads in two commits and is compacted to one file afterwards, as a sink does; so half
+of the versions end in the middle of a file.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def _day(catalog: Catalog, day: int, rows: int, offset: int) -> int:
     cut = int(rows * HALF)
     for number, part in enumerate((found.slice(0, cut), found.slice(cut))):
         upload = pa.repeat(f"01BENCH{day:04}{number}", part.num_rows)
-        part = part.set_column(part.schema.get_field_index("upload_id"), "upload_id", upload)
-        _append(catalog, part, offset)
+        column = part.schema.get_field_index("upload_id")
+        _append(catalog, part.set_column(column, "upload_id", upload), offset)
         offset += part.num_rows
     return offset
 
