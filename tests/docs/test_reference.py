@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from k2common.layouts import faults
+from k2common.settings.iceberg import IcebergSettings
 
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
@@ -50,3 +51,9 @@ def test_every_reject_code_is_documented_and_every_documented_one_exists() -> No
     known = {value for name, value in vars(faults).items() if name.isupper() and name == value}
     assert len(known) == 12
     assert named("rejects.md") == known
+
+
+def test_every_setting_of_catalogue_and_store_is_documented_and_every_documented_one_exists() -> None:
+    page = (ROOT / "docs" / "reference" / "warehouse.md").read_text("utf-8")
+    documented = set(re.findall(r"`K2_ICEBERG__([A-Z0-9_]+)`", page))
+    assert documented == {name.upper() for name in IcebergSettings.model_fields}

@@ -23,7 +23,6 @@ from k2local.supervisor import OWNER, State, is_ours, read_states, state_path
 UP_SECONDS = 180
 DOWN_SECONDS = 120
 POLL_SECONDS = 0.1
-COMPONENTS = 2 + len(SERVICES)
 
 
 def pid_path(settings: LocalSettings) -> Path:
@@ -51,8 +50,9 @@ def up(settings: LocalSettings) -> None:
         end_leftovers(settings)
         pid = _start_supervisor(settings)
     deadline = time.monotonic() + UP_SECONDS
+    components = 2 + len(SERVICES) + (settings.store_port is not None)
     shown: set[str] = set()
-    while len(shown) < COMPONENTS:
+    while len(shown) < components:
         for state in read_states(settings):
             if state.state == "ready" and state.name not in shown:
                 shown.add(state.name)

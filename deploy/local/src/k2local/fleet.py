@@ -9,6 +9,7 @@ import httpx
 
 from k2local.process import Component
 from k2local.settings import HOST, LocalSettings
+from k2local.store import store_environment
 
 SERVICES: Mapping[str, str] = {
     "ingest-gateway": "ingest_gateway",
@@ -22,11 +23,14 @@ SERVICES: Mapping[str, str] = {
 
 def environment(settings: LocalSettings) -> Mapping[str, str]:
     """The settings that all services share."""
+    folder = {
+        "K2_ICEBERG__CATALOG_URI": f"sqlite:///{settings.home / 'catalog.db'}?timeout=30",
+        "K2_ICEBERG__WAREHOUSE": (settings.home / "warehouse").as_uri(),
+    }
     return {
         "K2_KAFKA__BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "K2_REGISTRY__URL": settings.registry_url,
-        "K2_ICEBERG__CATALOG_URI": f"sqlite:///{settings.home / 'catalog.db'}?timeout=30",
-        "K2_ICEBERG__WAREHOUSE": (settings.home / "warehouse").as_uri(),
+        **(folder if settings.store_port is None else store_environment(settings)),
         "K2_GATEWAY__SPOOL": str(settings.home / "spool"),
     }
 

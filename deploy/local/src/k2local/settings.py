@@ -26,13 +26,21 @@ class LocalSettings(BaseModel):
         8001, ge=1024, lt=32_700, description="The first service's port; the others follow in their order."
     )
 
+    store_port: int | None = Field(
+        None,
+        ge=1024,
+        lt=32_700,
+        description="The first port of the object store; without one tables and archive are folders.",
+    )
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Settings from K2_HOME, K2_CACHE, K2_BASE_PORT and K2_SERVICES_PORT."""
+        """Settings from K2_HOME, K2_CACHE, K2_BASE_PORT, K2_SERVICES_PORT and K2_STORE_PORT."""
         home = Path(environ.get("K2_HOME", ".k2")).resolve()
         given = {
             "base_port": environ.get("K2_BASE_PORT"),
             "services_port": environ.get("K2_SERVICES_PORT"),
+            "store_port": environ.get("K2_STORE_PORT"),
         }
         return cls(
             home=home,

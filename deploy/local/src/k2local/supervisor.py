@@ -27,6 +27,7 @@ from k2local.process import Component, Process
 from k2local.registry import registry_component
 from k2local.restart import Backoff
 from k2local.settings import LocalSettings
+from k2local.store import store_component
 
 TICK_SECONDS = 0.1
 OWNER = "K2LOCAL_HOME"
@@ -107,6 +108,8 @@ class Supervisor:
         try:
             install(self._settings.cache, locked_artifacts())
             self._keep([kafka_component(self._settings), registry_component(self._settings)])
+            if self._settings.store_port is not None:
+                self._keep([store_component(self._settings)])
             self._until_ready()
             if not self._stopping:
                 self._provision()

@@ -18,6 +18,7 @@ from k2local import cli
 from k2local.fleet import SERVICES, service_url
 from k2local.ports import free_port
 from k2local.settings import LocalSettings
+from k2local.store import PORTS
 
 POLL_SECONDS = 0.1
 
@@ -87,15 +88,19 @@ class Fleet:
 
 
 @contextmanager
-def running_fleet(home: Path, cache: Path, *, environ: Mapping[str, str] | None = None) -> Iterator[Fleet]:
-    """A fleet in `home`, with more settings for its services in `environ`."""
-    ports = free_port(4 + len(SERVICES))
+def running_fleet(
+    home: Path, cache: Path, *, environ: Mapping[str, str] | None = None, on_s3: bool = False
+) -> Iterator[Fleet]:
+    """A fleet in `home`, or on an object store of its own; `environ` has more settings for its services."""
+    services = 4 + len(SERVICES)
+    ports = free_port(services + PORTS)
     variables = {
         **os.environ,
         "K2_HOME": str(home),
         "K2_CACHE": str(cache),
         "K2_BASE_PORT": str(ports),
         "K2_SERVICES_PORT": str(ports + 4),
+        **({"K2_STORE_PORT": str(ports + services)} if on_s3 else {}),
         **(environ or {}),
     }
 

@@ -37,7 +37,7 @@ DESCRIPTION = (
 async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterator[Service]:
     """The endpoints, and loops that keep the versions up to date."""
     blocking = Blocking(workers=4)
-    engine = Engine(settings.engine)
+    engine = Engine(settings.engine, warehouse=settings.iceberg)
     queries = Queries(engine, settings.engine)
     try:
         registry = SchemaRegistry(settings.registry)

@@ -32,7 +32,7 @@ FOLLOWING = "sessions"
 async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncIterator[Service]:
     """The endpoints, and loops that keep versions and sessions up to date."""
     blocking = Blocking(workers=4)
-    engine = Engine(settings.engine)
+    engine = Engine(settings.engine, warehouse=settings.iceberg)
     queries = Queries(engine, settings.engine)
     try:
         registry = SchemaRegistry(settings.registry)

@@ -11,9 +11,11 @@ import duckdb
 import pyarrow as pa
 
 from k2common.columnar.arrow import arrow_schema
+from k2common.engine.store import attach_store
 from k2common.errors import K2Error, TransientError
 from k2common.schemas.datasets import DATASETS, avro_schema
 from k2common.settings.engine import EngineSettings
+from k2common.settings.iceberg import IcebergSettings
 
 
 class QueryTooLarge(K2Error):
@@ -31,7 +33,11 @@ class ValueOutOfRange(K2Error):
 class Engine:
     """Makes queries; safe for threads, each query by one at a time."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, *, warehouse: IcebergSettings | None = None) -> None:
+        """`warehouse` says how to read one that is no folder.
+
+        Raises SetupError when the engine cannot read it as installed.
+        """
         self._database = duckdb.connect(
             ":memory:",
             config={
@@ -43,6 +49,8 @@ class Engine:
             },
         )
         self._database.execute("SET GLOBAL TimeZone = 'UTC'")
+        if warehouse is not None:
+            attach_store(self._database, warehouse)
         # A file never changes once it is written.
         self._database.execute("SET GLOBAL parquet_metadata_cache = true")
         for dataset in DATASETS.values():

@@ -86,7 +86,8 @@ class Archive:
             raise TransientError(f"the archive does not answer: {error}") from error
 
     def _location(self, sha256: str) -> str:
-        return f"{self._root}/{sha256[:2]}/{sha256}.zst"
+        # Not .zst: pyarrow would pack an object of that name once more on its way to a store.
+        return f"{self._root}/{sha256[:2]}/{sha256}.zstd"
 
 
 class ArchiveWriter(AbstractContextManager["ArchiveWriter"]):
