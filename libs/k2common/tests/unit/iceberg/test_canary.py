@@ -1,4 +1,4 @@
-"""What the package uses of pyiceberg has the shape it was written for, and is public but for what is named."""
+"""What the package uses of pyiceberg has the shape it was written for; what is private is named."""
 
 import ast
 import inspect
