@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         form = {name: values[0] for name, values in parse_qs(body).items()}
-        if form["client_secret"] != "right":
+        if form["client_secret"] != "right":  # noqa: S105
             self._answer(401, {})
             return
         if self.path == "/other":
@@ -89,7 +89,7 @@ class Hand:
         return self.at
 
 
-def tokens(server: Server, hand: Hand, *, secret: str = "right", path: str = "/token") -> ClientCredentials:
+def tokens(server: Server, hand: Hand, *, secret: str = "right", path: str = "/token") -> ClientCredentials:  # noqa: S107
     return ClientCredentials(f"me:{secret}", url=f"{server.url}{path}", scope="all", seconds=5, now=hand)
 
 
@@ -108,7 +108,7 @@ def test_one_token_serves_all_threads_until_it_is_about_to_run_out(server: Serve
 
 def test_a_refused_client_is_said_without_its_secret(server: Server) -> None:
     with pytest.raises(OAuthError, match="me is refused") as caught:
-        tokens(server, Hand(), secret="wrong").auth_header()
+        tokens(server, Hand(), secret="wrong").auth_header()  # noqa: S106
     assert "wrong" not in str(caught.value)
 
 

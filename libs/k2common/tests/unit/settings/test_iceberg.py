@@ -57,7 +57,7 @@ def test_secrets_are_masked_in_the_log() -> None:
 def test_postgresql_away_is_an_outage_and_tells_no_password(caplog: pytest.LogCaptureFixture) -> None:
     settings = iceberg(
         K2_ICEBERG__CATALOG_URI="postgresql+psycopg://k2@127.0.0.1:9/k2",
-        K2_ICEBERG__CATALOG_PASSWORD="hidden-password",
+        K2_ICEBERG__CATALOG_PASSWORD="hidden-password",  # noqa: S106
         K2_ICEBERG__CATALOG_TIMEOUT_SECONDS="2",
     )
     with caplog.at_level(logging.DEBUG), pytest.raises(TransientError) as caught:
