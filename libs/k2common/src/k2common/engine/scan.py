@@ -11,7 +11,7 @@ from typing import Any
 
 from k2common.domain.ordering import TOTAL_ORDER
 from k2common.engine.connection import empty_table
-from k2common.iceberg.plan import Plan
+from k2common.iceberg.plan import Plan, unhidden_in
 from k2common.schemas.datasets import Dataset
 from k2common.versions import Version
 
@@ -59,7 +59,7 @@ def rows_sql(scans: Sequence[Scan], wanted: Filter, parameters: Parameters) -> s
         if scan.plan.all_visible:
             parts.append(_from(scan, scan.plan.all_visible, wanted, parameters))
         if scan.plan.straddling:
-            rule = _shown(scan.plan.version, parameters)
+            rule = _shown(scan.plan, parameters)
             parts.append(f"{_from(scan, scan.plan.straddling, wanted, parameters)} AND {rule}")
     return " UNION ALL BY NAME ".join(parts)
 
@@ -124,15 +124,27 @@ def _condition(wanted: Filter, dataset: Dataset, parameters: Parameters) -> str:
 CONDITIONED = ("trades", "quotes")
 
 
-def _shown(version: Version, parameters: Parameters) -> str:
-    """`Version.shows` in SQL; a chain of cases costs least."""
+def _shown(plan: Plan, parameters: Parameters) -> str:
+    """`Version.shows` of the plan's version, and not of the one it is without."""
+    version, without = plan.version, plan.without
+    bind = parameters.bind
+    conditions = [_below(version, parameters)]
+    if version.hidden:
+        conditions.append(f"upload_id NOT IN (SELECT unnest({bind(sorted(version.hidden))}))")
+    if without is not None:
+        new = f"NOT {_below(without, parameters)}"
+        if unhidden := unhidden_in(version, without):
+            new = f"({new} OR upload_id IN (SELECT unnest({bind(sorted(unhidden))})))"
+        conditions.append(new)
+    return " AND ".join(conditions)
+
+
+def _below(version: Version, parameters: Parameters) -> str:
+    # A chain of cases costs least.
     bind = parameters.bind
     cases = " ".join(
         f"WHEN {bind(partition)} THEN {bind(offset)}" for partition, offset in sorted(version.offsets.items())
     )
     end = f"CASE kafka_partition {cases} ELSE 0 END" if cases else "0"
     epoch = bind(version.epoch)
-    below = f"(kafka_epoch < {epoch} OR (kafka_epoch = {epoch} AND kafka_offset < {end}))"
-    if not version.hidden:
-        return below
-    return f"{below} AND upload_id NOT IN (SELECT unnest({bind(sorted(version.hidden))}))"
+    return f"(kafka_epoch < {epoch} OR (kafka_epoch = {epoch} AND kafka_offset < {end}))"

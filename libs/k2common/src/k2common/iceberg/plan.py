@@ -2,6 +2,9 @@
 
 A file's footer says which offsets it holds, and which uploads. So a file is read whole, not at all, or with
 the version's filter. Footers never change, so each is read once.
+
+The same goes for the rows of a version without those of another, which is the one way to follow a table: what
+became visible is the later version without the earlier one, what was taken back the other way round.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pyiceberg.io import FileIO
 
 from k2common.iceberg.contents import FURTHEST, NO_DAY, FileEntry
 from k2common.iceberg.files import OFFSETS_KEY, UPLOADS_KEY
-from k2common.versions import OffsetRange, Version
+from k2common.versions import Hidden, OffsetRange, Version
 
 FOOTER_THREADS = 8
 
@@ -49,7 +52,8 @@ class Plan:
     """Paths of the files of one snapshot that hold the version's rows, and what is known of each file.
 
     Rows of `straddling` files need the version's filter; those of `all_visible` files none. `columns` are
-    those that every file has; a file of an older schema has fewer.
+    those that every file has; a file of an older schema has fewer. With `without` the rows that this other
+    version shows are left out, and straddling files need the filter of both.
     """
 
     version: Version
@@ -58,6 +62,7 @@ class Plan:
     straddling: tuple[str, ...]
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     columns: frozenset[str] = frozenset()
+    without: Version | None = None
 
     @property
     def rows(self) -> int:
@@ -118,7 +123,28 @@ def classify(footer: Footer, version: Version) -> Share:
         return Share.NONE
     if not all(_share(r, version) is Share.ALL for r in footer.ranges):
         return Share.SOME
-    return Share.SOME if _may_hold_hidden(footer, version) else Share.ALL
+    return Share.SOME if _may_hold(footer, version.hidden) else Share.ALL
+
+
+def classify_without(footer: Footer, version: Version, without: Version) -> Share:
+    """How much of the file is shown by `version` and not by `without`; in doubt SOME."""
+    here, there = classify(footer, version), classify(footer, without)
+    if here is Share.NONE or there is Share.ALL:
+        return Share.NONE
+    if there is Share.NONE:
+        return here
+    unhidden = {upload: without.hidden[upload] for upload in unhidden_in(version, without)}
+    arrived = any(
+        _share(r, version) is not Share.NONE and _share(r, without) is not Share.ALL for r in footer.ranges
+    )
+    if footer.ranges and not arrived and not _may_hold(footer, unhidden):
+        return Share.NONE
+    return Share.SOME
+
+
+def unhidden_in(version: Version, without: Version) -> frozenset[str]:
+    """Uploads that `without` hides and `version` does not: their rows may be no new ones."""
+    return frozenset(without.hidden.keys() - version.hidden.keys())
 
 
 def _share(held: OffsetRange, version: Version) -> Share:
@@ -130,12 +156,12 @@ def _share(held: OffsetRange, version: Version) -> Share:
     return Share.NONE if held.first >= end else Share.SOME
 
 
-def _may_hold_hidden(footer: Footer, version: Version) -> bool:
+def _may_hold(footer: Footer, uploads: Mapping[str, Hidden]) -> bool:
     if footer.uploads is not None:
-        return not footer.uploads.isdisjoint(version.hidden)
+        return not footer.uploads.isdisjoint(uploads)
     return any(
         not hidden.ranges or any(_overlap(a, b) for a in hidden.ranges for b in footer.ranges)
-        for hidden in version.hidden.values()
+        for hidden in uploads.values()
     )
 
 
@@ -195,9 +221,10 @@ def plan(
     *,
     snapshot_id: int,
     footers: Mapping[str, Footer],
-    whole: bool,
+    whole: bool = False,
+    without: Version | None = None,
 ) -> Plan:
-    """The files that hold rows of the version; those with none are left out.
+    """The files that hold rows of the version that `without` does not show; those with none are left out.
 
     `whole` says that the version is the snapshot's own and hides nothing: then it shows every row that came
     from Kafka.
@@ -205,7 +232,10 @@ def plan(
     shares: dict[Share, list[str]] = {share: [] for share in Share}
     for file in files:
         footer = footers[file.path]
-        share = Share.ALL if whole and footer.ranges else classify(footer, version)
+        if without is not None:
+            share = classify_without(footer, version, without)
+        else:
+            share = Share.ALL if whole and footer.ranges else classify(footer, version)
         shares[share].append(file.path)
     kept = {*shares[Share.ALL], *shares[Share.SOME]}
     columns = [footers[path].columns for path in kept]
@@ -216,4 +246,5 @@ def plan(
         straddling=tuple(shares[Share.SOME]),
         files={file.path: file for file in files if file.path in kept},
         columns=frozenset.intersection(*columns) if columns else frozenset(),
+        without=without,
     )

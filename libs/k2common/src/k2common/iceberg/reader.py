@@ -27,7 +27,7 @@ from k2common.schemas.datasets import VERSIONS
 from k2common.versions import Version, version_at
 
 KNOWN_PLANS = 512
-PlanKey: TypeAlias = tuple[str, int, int, Wanted]
+PlanKey: TypeAlias = tuple[str, int, int, Wanted, int | None]
 
 
 class UnknownVersion(RecordError):
@@ -153,11 +153,13 @@ class VersionReader:
         upload_id: str | None = None,
         trading_day: int | None = None,
         clock: str = "ts_event_ns",
+        without: Version | None = None,
     ) -> Plan:
         """The files of today's head with the version's rows in [start_ns, end_ns) of these symbols.
 
-        Files without such rows may be among them: a reader filters by itself. `clock` is the column that the
-        times are of, `trading_day` counts from 1970. The last plans are kept.
+        Rows that the version `without` of the table shows are left out. Files without any wanted row may be
+        among the files: a reader filters by itself. `clock` is the column that the times are of,
+        `trading_day` counts from 1970. The last plans are kept.
         """
         wanted = Wanted(
             start_ns=start_ns,
@@ -167,17 +169,20 @@ class VersionReader:
             trading_day=trading_day,
             clock=clock,
         )
-        loaded = self._loaded(version)
+        loaded = self._loaded(version if without is None or without.number < version.number else without)
         snapshot = loaded.current_snapshot()
         snapshot_id = 0 if snapshot is None else snapshot.snapshot_id
-        key = (version.table, snapshot_id, version.number, wanted)
+        other = None if without is None else without.number
+        key = (version.table, snapshot_id, version.number, wanted, other)
         known = self._plans.get(key)
         if known is None:
-            known = self._planned(loaded, version, wanted, snapshot_id)
+            known = self._planned(loaded, version, wanted, snapshot_id, without)
             self._plans.put(key, known)
         return known
 
-    def _planned(self, loaded: Table, version: Version, wanted: Wanted, snapshot_id: int) -> Plan:
+    def _planned(
+        self, loaded: Table, version: Version, wanted: Wanted, snapshot_id: int, without: Version | None
+    ) -> Plan:
         try:
             files = [file for file in self._contents.of(loaded) if wanted.may_be_in(file)]
             footers = self._footers.of((file.path for file in files), io=loaded.io)
@@ -185,7 +190,7 @@ class VersionReader:
             raise TransientError(f"{version.table} cannot be planned: {error}") from error
         head = head_version(loaded)
         whole = not version.hidden and head is not None and head.number == version.number
-        return plan(files, version, snapshot_id=snapshot_id, footers=footers, whole=whole)
+        return plan(files, version, snapshot_id=snapshot_id, footers=footers, whole=whole, without=without)
 
     def history(self, table: str, *, before: int | None, limit: int) -> list[VersionedSnapshot]:
         """Up to `limit` versions below number `before`, newest first, be their snapshots live or not."""

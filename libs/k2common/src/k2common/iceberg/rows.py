@@ -20,7 +20,7 @@ RULE_COLUMNS = ("kafka_epoch", "kafka_partition", "kafka_offset", "upload_id")
 
 
 def read_rows(catalog: Catalog, plan: Plan, columns: Sequence[str]) -> pa.Table:
-    """`columns` of every row that the plan's version shows; a table without files gives no columns.
+    """`columns` of every row that the plan's versions give; a table without files gives no columns.
 
     Raises TransientError when the warehouse does not answer.
     """
@@ -34,7 +34,10 @@ def read_rows(catalog: Catalog, plan: Plan, columns: Sequence[str]) -> pa.Table:
         for path in plan.straddling:
             with io.new_input(path).open() as file:
                 rows = pq.read_table(file, columns=wanted)
-            tables.append(rows.filter(shown(rows, plan.version)).select(list(columns)))
+            wanted_rows = shown(rows, plan.version)
+            if plan.without is not None:
+                wanted_rows = pc.and_(wanted_rows, pc.invert(shown(rows, plan.without)))
+            tables.append(rows.filter(wanted_rows).select(list(columns)))
     except AWAY as error:
         raise TransientError(f"{plan.version.table} cannot be read: {error}") from error
     return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
-from k2common.iceberg.plan import Footer, Share, classify
+from k2common.iceberg.plan import Footer, Share, classify, classify_without
 from k2common.versions import Hidden, OffsetRange, Reason, Version
 
 Row = tuple[str, int, int, int]
@@ -25,17 +25,13 @@ def ranges(rows: set[Row]) -> tuple[OffsetRange, ...]:
     )
 
 
-@given(
-    rows=ROWS,
-    named=st.booleans(),
-    located=st.booleans(),
-    epoch=st.integers(0, 1),
-    offsets=st.dictionaries(st.integers(0, 1), st.integers(0, 7)),
-    hidden=st.sets(st.sampled_from("ABC")),
-)
-def test_a_file_is_read_whole_or_left_out_only_if_the_rule_says_so_of_each_row(
-    rows: set[Row], named: bool, located: bool, epoch: int, offsets: dict[int, int], hidden: set[str]
-) -> None:
+OFFSETS = st.dictionaries(st.integers(0, 1), st.integers(0, 7))
+HIDDEN = st.sets(st.sampled_from("ABC"))
+
+
+def version_of(
+    rows: set[Row], *, epoch: int, offsets: dict[int, int], hidden: set[str], located: bool
+) -> Version:
     entries = {
         upload: Hidden(
             reason=Reason.LOADING,
@@ -43,7 +39,7 @@ def test_a_file_is_read_whole_or_left_out_only_if_the_rule_says_so_of_each_row(
         )
         for upload in hidden
     }
-    version = Version(
+    return Version(
         table="market.trades",
         number=1,
         committed_at=datetime(2026, 3, 2, tzinfo=UTC),
@@ -52,7 +48,25 @@ def test_a_file_is_read_whole_or_left_out_only_if_the_rule_says_so_of_each_row(
         offsets=offsets,
         hidden=entries,
     )
-    footer = Footer(ranges=ranges(rows), uploads=frozenset(row[0] for row in rows) if named else None)
+
+
+def footer_of(rows: set[Row], *, named: bool) -> Footer:
+    return Footer(ranges=ranges(rows), uploads=frozenset(row[0] for row in rows) if named else None)
+
+
+@given(
+    rows=ROWS,
+    named=st.booleans(),
+    located=st.booleans(),
+    epoch=st.integers(0, 1),
+    offsets=OFFSETS,
+    hidden=HIDDEN,
+)
+def test_a_file_is_read_whole_or_left_out_only_if_the_rule_says_so_of_each_row(
+    rows: set[Row], named: bool, located: bool, epoch: int, offsets: dict[int, int], hidden: set[str]
+) -> None:
+    version = version_of(rows, epoch=epoch, offsets=offsets, hidden=hidden, located=located)
+    footer = footer_of(rows, named=named)
 
     shown = {version.shows(u, epoch=e, partition=p, offset=o) for u, e, p, o in rows}
     share = classify(footer, version)
@@ -63,6 +77,48 @@ def test_a_file_is_read_whole_or_left_out_only_if_the_rule_says_so_of_each_row(
         assert shown == {False}
     if not hidden and len(rows) == 1:
         assert share is not Share.SOME
+
+
+@given(
+    rows=ROWS,
+    named=st.booleans(),
+    located=st.booleans(),
+    epochs=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    offsets=st.tuples(OFFSETS, OFFSETS),
+    hidden=st.tuples(HIDDEN, HIDDEN),
+)
+def test_a_file_gives_a_difference_whole_or_not_at_all_only_if_the_rule_says_so_of_each_row(
+    rows: set[Row],
+    named: bool,
+    located: bool,
+    epochs: tuple[int, int],
+    offsets: tuple[dict[int, int], dict[int, int]],
+    hidden: tuple[set[str], set[str]],
+) -> None:
+    version, without = (
+        version_of(rows, epoch=epochs[n], offsets=offsets[n], hidden=hidden[n], located=located)
+        for n in (0, 1)
+    )
+    share = classify_without(footer_of(rows, named=named), version, without)
+
+    new = {
+        version.shows(u, epoch=e, partition=p, offset=o)
+        and not without.shows(u, epoch=e, partition=p, offset=o)
+        for u, e, p, o in rows
+    }
+    if share is Share.ALL:
+        assert new == {True}
+    if share is Share.NONE:
+        assert new == {False}
+    if len(rows) == 1 and named:
+        assert share is not Share.SOME
+
+
+def test_what_both_versions_hide_alike_is_in_no_difference() -> None:
+    rows = {("A", 0, 0, 0), ("B", 0, 0, 1)}
+    before = version_of(rows, epoch=0, offsets={0: 2}, hidden={"A"}, located=True)
+    after = version_of(rows, epoch=0, offsets={0: 7}, hidden={"A"}, located=True)
+    assert classify_without(footer_of(rows, named=False), after, before) is Share.NONE
 
 
 def test_a_file_of_another_engine_is_always_filtered() -> None:
