@@ -1,11 +1,11 @@
 """Compaction, purge and sweeping on a real catalogue: rows stay what they were, also beside a sink."""
 
 import multiprocessing
-import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import k2common.iceberg.orphans as orphans
 import k2common.iceberg.rewriting as rewriting
 import pyarrow as pa
 import pytest
@@ -13,10 +13,11 @@ from k2common.errors import TransientError
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.compaction import choose, compact
 from k2common.iceberg.documents import head_version
-from k2common.iceberg.orphans import collect, referenced
+from k2common.iceberg.expiry import Retention, expire
+from k2common.iceberg.orphans import Sweeper, Swept, referenced
 from k2common.iceberg.purging import Purge
 from k2common.iceberg.reader import VersionGone, VersionReader
-from k2common.iceberg.rewriting import Proof, ProofFailed, live_files
+from k2common.iceberg.rewriting import Bounds, Proof, ProofFailed, live_files, rewrite
 from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import TRADES
@@ -30,6 +31,9 @@ from k2common.testing.iceberg import (
     trades_proposal,
 )
 from k2common.versions import Hidden, Reason
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table import Table
+from pyiceberg.types import ListType, StringType
 
 SERVER = multiprocessing.get_context("forkserver")
 COLUMNS = ("upload_id", "line", "price", "kafka_offset")
@@ -40,6 +44,14 @@ def catalog(tmp_path: Path) -> Catalog:
     found = open_catalog(folder_catalog(tmp_path))
     ensure_tables(found)
     return found
+
+
+def path_of(location: str) -> str:
+    return location.removeprefix("file://")
+
+
+def bounds(rows: int) -> Bounds:
+    return Bounds(rows=rows, bytes=2**30)
 
 
 def rows_of(catalog: Catalog, number: int) -> list[dict[str, object]]:
@@ -120,7 +132,7 @@ def test_a_row_is_rewritten_once_per_tier(catalog: Catalog) -> None:
     files = live_files(load_table(catalog, TRADES.table))
     assert len(files) < 8
     assert rewritten <= 64 * 3 * 3
-    assert choose(files, max_rows=10_000) == []
+    assert choose(files, bounds=bounds(10_000)) == []
 
 
 def test_compaction_and_sweeping_beside_two_sinks_lose_and_double_nothing(
@@ -130,48 +142,127 @@ def test_compaction_and_sweeping_beside_two_sinks_lose_and_double_nothing(
         SERVER.Process(
             target=sink_in_process,
             args=(str(tmp_path),),
-            kwargs={"commits": 60, "rows": 7, "partition": partition},
+            kwargs={"commits": 25, "rows": 7, "partition": partition},
             daemon=True,
         )
         for partition in (0, 1)
     ]
     for sink in sinks:
         sink.start()
-    merged = 0
+    merged = swept = 0
+    # Rows, files and commits of these sinks take far less than the guard.
+    sweeper = Sweeper(catalog, TRADES.table, guard=timedelta(seconds=10))
     while any(sink.is_alive() for sink in sinks):
         with suppress(TransientError):  # it lost every race
             merged += compact(
-                catalog, TRADES.table, order=TRADES.order, max_rows=10_000, retention=KEEP_FEW
+                catalog, TRADES.table, order=TRADES.order, bounds=bounds(10_000), retention=KEEP_FEW
             ).files
-        collect(catalog, TRADES.table, before=datetime.now(UTC) - timedelta(seconds=20))
+        swept += sweeper.sweep(now=datetime.now(UTC)).deleted
     assert [sink.exitcode for sink in sinks] == [0, 0]
-    assert merged > 16
+    merged += compact(catalog, TRADES.table, order=TRADES.order, max_rows=10_000).files
+    assert merged >= 8
     table = load_table(catalog, TRADES.table)
     rows = table.scan(selected_fields=("kafka_partition", "kafka_offset")).to_arrow()
     places = sorted(zip(rows["kafka_partition"].to_pylist(), rows["kafka_offset"].to_pylist(), strict=True))
-    assert places == [(partition, offset) for partition in (0, 1) for offset in range(420)]
+    assert places == [(partition, offset) for partition in (0, 1) for offset in range(175)]
 
 
-def test_files_that_nothing_names_go_once_they_are_old(catalog: Catalog, tmp_path: Path) -> None:
+def test_files_that_nothing_names_go_once_nothing_can_use_them(catalog: Catalog) -> None:
     for _ in range(10):
         append_trades(catalog, 5, retention=KEEP_FEW)
     # A commit that was lost after its files were written.
     proposal = trades_proposal(catalog, trade_rows(50, 5), expected=50)
-    lost = {file.file_path.removeprefix("file://") for file in proposal.files}
-    compact(catalog, TRADES.table, order=TRADES.order, max_rows=1000, retention=KEEP_FEW)
-    long_ago = datetime.now(UTC) - timedelta(hours=1)
-    assert collect(catalog, TRADES.table, before=long_ago) == []
-    root = Path(load_table(catalog, TRADES.table).location().removeprefix("file://"))
-    for path in root.rglob("*"):
-        os.utime(path, (long_ago.timestamp() - 60,) * 2)
-    assert lost <= set(collect(catalog, TRADES.table, before=long_ago, dry_run=True))
-    gone = collect(catalog, TRADES.table, before=long_ago)
-    assert lost <= set(gone)
+    lost = {path_of(file.file_path) for file in proposal.files}
+    now = datetime.now(UTC) + timedelta(days=1)
+    hour = timedelta(hours=1)
+    sweeper = Sweeper(catalog, TRADES.table, guard=hour)
+    assert sweeper.sweep(now=now).deleted == 0
+    assert sweeper.sweep(now=now + hour / 2).deleted == 0
+    # Old files, but only now nobody needs them any more: a reader may be in the middle of them.
+    compact(catalog, TRADES.table, order=TRADES.order, max_rows=1000)
+    expire(catalog, TRADES.table, retention=Retention(live=1, recorded=lambda _: True))
+    root = Path(path_of(load_table(catalog, TRADES.table).location()))
+    before = {path for path in root.rglob("*") if path.is_file()}
+    trial = sweeper.sweep(now=now + hour, dry_run=True)
+    assert trial.unreferenced > trial.deleted > 0
+    assert {path for path in root.rglob("*") if path.is_file()} == before
+    assert sweeper.sweep(now=now + hour).deleted == trial.deleted
+    gone = {str(path) for path in before if not path.exists()}
+    assert lost <= gone
+    assert len([path for path in gone if path.endswith(".parquet")]) == len(lost)
+    assert sweeper.sweep(now=now + 2 * hour).deleted == trial.unreferenced - trial.deleted
     left = {str(path) for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")}
-    known = {path.removeprefix("file://") for path in referenced(load_table(catalog, TRADES.table))}
-    assert left <= known
+    assert left <= {path_of(path) for path in referenced(load_table(catalog, TRADES.table))}
     assert [row["kafka_offset"] for row in rows_of(catalog, 10)] == list(range(50))
-    assert collect(catalog, TRADES.table, before=datetime.now(UTC)) == []
+    assert sweeper.sweep(now=now + 9 * hour) == Swept()
+
+
+def test_two_sweeps_at_once_are_harmless(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(4):
+        append_trades(catalog, 5, retention=KEEP_FEW)
+        compact(catalog, TRADES.table, order=TRADES.order, max_rows=1000, fan_in=2, retention=KEEP_FEW)
+    now = datetime.now(UTC) + timedelta(days=1)
+    first, second = (Sweeper(catalog, TRADES.table, guard=timedelta()) for _ in range(2))
+    real = orphans.referenced
+    found: list[int] = []
+
+    def slow(table: Table) -> frozenset[str]:
+        # The second sweep does all its work between the first one's listing and its deleting.
+        monkeypatch.setattr(orphans, "referenced", real)
+        found.append(second.sweep(now=now).deleted)
+        return real(table)
+
+    monkeypatch.setattr(orphans, "referenced", slow)
+    assert first.sweep(now=now).deleted == 0
+    assert found[0] > 0
+    assert len(rows_of(catalog, 4)) == 20
+
+
+def test_files_of_an_older_schema_and_rows_of_another_engine_are_merged(catalog: Catalog) -> None:
+    for _ in range(4):
+        append_trades(catalog, 5)
+    table = load_table(catalog, TRADES.table)
+    stranger = trade_rows(0, 5)
+    for name in ("kafka_epoch", "kafka_partition", "kafka_offset"):
+        at = stranger.column_names.index(name)
+        stranger = stranger.set_column(at, name, pa.nulls(5, stranger[name].type))
+    table.append(stranger.cast(schema_to_pyarrow(table.schema())))
+    with table.update_schema() as update:
+        update.add_column("note", StringType())
+        update.add_column("marks", ListType(99, StringType(), element_required=False))
+    files = live_files(load_table(catalog, TRADES.table))
+    assert compact(catalog, TRADES.table, order=TRADES.order, max_rows=1000, fan_in=5).files == 5
+    table = load_table(catalog, TRADES.table)
+    assert table.scan().count() == 25
+    assert table.scan(selected_fields=("note",)).to_arrow()["note"].null_count == 25
+    # A row without a place in Kafka belongs to no version, so the file is read with the rule.
+    reader = VersionReader(catalog)
+    plan = reader.plan(reader.at(TRADES.table, 4))
+    assert (plan.all_visible, len(plan.straddling)) == ((), 1)
+    assert len(files) == 5
+    rows = read_rows(catalog, plan, COLUMNS)
+    assert sorted(rows["kafka_offset"].to_pylist()) == list(range(20))
+
+
+def test_what_is_beyond_the_bounds_is_rewritten_piece_by_piece(catalog: Catalog) -> None:
+    append_trades(catalog, 70_000)
+    table = load_table(catalog, TRADES.table)
+    rewritten = rewrite(live_files(table), table=table, order=TRADES.order, bounds=bounds(40_000))
+    assert [file.record_count for file in rewritten.files] == [32_768, 37_232]
+    assert rewritten.before == rewritten.after
+    tight = Bounds(rows=10**9, bytes=2 * live_files(table)[0].file_size_in_bytes)
+    assert choose(live_files(table) * 8, bounds=tight) == []
+
+
+def test_manifests_that_only_say_what_left_are_not_carried_on(catalog: Catalog) -> None:
+    for _ in range(24):
+        append_trades(catalog, 5)
+        compact(catalog, TRADES.table, order=TRADES.order, max_rows=1000)
+    append_trades(catalog, 5)
+    table = load_table(catalog, TRADES.table)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    assert len(snapshot.manifests(table.io)) <= len(live_files(table))
 
 
 def test_a_purge_deletes_for_good_and_names_the_versions_that_are_gone(catalog: Catalog) -> None:
@@ -203,3 +294,21 @@ def test_a_purge_deletes_for_good_and_names_the_versions_that_are_gone(catalog: 
         with pytest.raises(VersionGone):
             rows_of(catalog, number)
     assert work.run(hidden_since=START + 9 * hour, now=START + 9 * hour).uploads == frozenset()
+    # Another upload, which was seen by versions that are gone already as well.
+    append_trades(catalog, 0, hidden={kept: Hidden(reason=Reason.REPLACED)}, now=START + 10 * hour)
+    done = work.run(hidden_since=START + 10 * hour, now=START + 11 * hour)
+    assert (done.rows, done.spans) == (20, ((1, 7),))
+    assert live_files(load_table(catalog, TRADES.table)) == []
+    assert rows_of(catalog, 9) == []
+
+
+def test_an_upload_without_rows_is_forgotten_by_a_purge(catalog: Catalog) -> None:
+    append_trades(catalog, 5, upload="KEPT")
+    append_trades(catalog, 0, hidden={"ROWLESS": Hidden(reason=Reason.CANCELLED)}, now=START)
+    work = Purge(catalog, TRADES.table, reader=VersionReader(catalog), order=TRADES.order, max_rows=100)
+    done = work.run(hidden_since=START + timedelta(hours=1), now=START + timedelta(hours=1))
+    assert (done.rows, done.spans, len(done.results)) == (0, (), 1)
+    head = head_version(load_table(catalog, TRADES.table))
+    assert head is not None
+    assert dict(head.hidden) == {}
+    assert len(rows_of(catalog, 1)) == len(rows_of(catalog, 3)) == 5

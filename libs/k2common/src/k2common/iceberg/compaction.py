@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 
 from k2common.iceberg.catalog import load_table
+from k2common.iceberg.commit import DEFAULT_ATTEMPTS
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
-from k2common.iceberg.rewriting import commit_rewritten, live_files, packed, rewrite
+from k2common.iceberg.rewriting import MAX_BYTES, Bounds, commit_rewritten, live_files, packed, rewrite
 from k2common.iceberg.snapshots import FilesGone
 
 FAN_IN = 8
@@ -27,20 +28,19 @@ class Compacted:
     rows: int = 0
 
 
-def choose(files: Sequence[DataFile], *, max_rows: int, fan_in: int = FAN_IN) -> list[list[DataFile]]:
-    """Groups of files to merge, each of one partition and one tier of row counts, at most `max_rows` in all.
+def choose(files: Sequence[DataFile], *, bounds: Bounds, fan_in: int = FAN_IN) -> list[list[DataFile]]:
+    """Groups of files to merge, each of one partition and one tier of row counts, within the bounds.
 
-    A tier is a factor of `fan_in` in rows; it is merged once it has so many files. A file that has half of
-    `max_rows` is large enough.
+    A tier is a factor of `fan_in` in rows; it is merged once it has so many files. Large files stay.
     """
     tiers: dict[tuple[str, int, int], list[DataFile]] = defaultdict(list)
     for file in files:
-        if 2 * file.record_count < max_rows:
+        if not bounds.is_large(file):
             tiers[(repr(file.partition), file.spec_id, _tier(file.record_count, fan_in))].append(file)
     groups = []
     for tier in tiers.values():
         if len(tier) >= fan_in:
-            groups += [group for group in packed(tier, max_rows) if len(group) > 1]
+            groups += [group for group in packed(tier, bounds) if len(group) > 1]
     return groups
 
 
@@ -50,25 +50,29 @@ def compact(
     *,
     order: Sequence[str],
     max_rows: int,
+    max_bytes: int = MAX_BYTES,
     retention: Retention | None = None,
     fan_in: int = FAN_IN,
+    attempts: int = DEFAULT_ATTEMPTS,
     dry_run: bool = False,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Compacted:
-    """One pass over a table; each group is a commit of its own, beside a running sink.
+    """One pass over a table; each group is a commit of its own, beside a running sink, until it is `ended`.
 
     The version stays. Holds the rows of one group in memory. Raises ProofFailed when rows would change,
-    TransientError when the catalogue or the warehouse does not answer.
+    ForeignDeletes as `live_files`, TransientError when the catalogue or the warehouse does not answer.
     """
-    table = load_table(catalog, name)
-    head = head_version(table)
-    if head is None:
+    table, bounds = load_table(catalog, name), Bounds(rows=max_rows, bytes=max_bytes)
+    if head_version(table) is None:
         return Compacted()
     done = Compacted()
-    for group in choose(live_files(table), max_rows=max_rows, fan_in=fan_in):
+    for group in choose(live_files(table), bounds=bounds, fan_in=fan_in):
+        if ended():
+            break
         if not dry_run:
-            rewritten = rewrite(group, table=table, order=order)
+            rewritten = rewrite(group, table=table, order=order, bounds=bounds)
             try:
-                commit_rewritten(catalog, table, group, rewritten, retention=retention)
+                commit_rewritten(catalog, table, group, rewritten, retention=retention, attempts=attempts)
             except FilesGone:
                 continue
         done = Compacted(

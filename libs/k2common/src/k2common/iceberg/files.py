@@ -31,6 +31,7 @@ from pyiceberg.types import IcebergType, ListType, LongType, MapType, StringType
 OFFSETS_KEY = b"k2.offsets"
 UPLOADS_KEY = b"k2.uploads"
 FIELD_ID_KEY = b"PARQUET:field_id"
+PLACE_COLUMNS = ["kafka_epoch", "kafka_partition", "kafka_offset"]
 ROW_GROUP_ROWS = 32_768
 MAX_UPLOADS_IN_FOOTER = 64
 MICROSECONDS_PER_DAY = 86_400_000_000
@@ -106,8 +107,13 @@ def _partition_key(table: Table, day: int | None) -> PartitionKey | None:
 
 
 def footer(rows: pa.Table) -> Mapping[bytes, bytes]:
-    """The key-value entries that say where in Kafka the rows came from, and from which uploads."""
-    entries = {OFFSETS_KEY: json.dumps(_offset_ranges(rows)).encode()}
+    """The key-value entries that say where in Kafka the rows came from, and from which uploads.
+
+    Rows that another engine made up have no place in Kafka; a file with such rows says nothing of places.
+    """
+    entries: dict[bytes, bytes] = {}
+    if not any(rows[name].null_count for name in PLACE_COLUMNS):
+        entries[OFFSETS_KEY] = json.dumps(_offset_ranges(rows)).encode()
     if "upload_id" in rows.column_names:
         uploads = pc.unique(rows["upload_id"])
         if len(uploads) <= MAX_UPLOADS_IN_FOOTER:
@@ -118,7 +124,7 @@ def footer(rows: pa.Table) -> Mapping[bytes, bytes]:
 
 
 def _offset_ranges(rows: pa.Table) -> Sequence[Sequence[int]]:
-    places = rows.select(["kafka_epoch", "kafka_partition", "kafka_offset"])
+    places = rows.select(PLACE_COLUMNS)
     ranges = places.group_by(["kafka_epoch", "kafka_partition"]).aggregate(
         [("kafka_offset", "min"), ("kafka_offset", "max")]
     )

@@ -1,10 +1,10 @@
-"""Files that no live snapshot names: conflicts and kills leave them, compaction makes them."""
+"""Files that no live snapshot names: conflicts and kills leave them, compaction and expiry make them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import pyarrow.fs as pafs
 from pyiceberg.catalog import Catalog
@@ -15,60 +15,116 @@ from pyiceberg.table import Table
 from k2common.errors import TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 
+FOLDERS = ("data", "metadata")
+"""Where tables keep their files; what else lies under a table's location is not touched."""
+MAX_REMEMBERED = 500_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep found: files that nothing names, with their bytes, and how many of them it deleted."""
+
+    unreferenced: int = 0
+    bytes: int = 0
+    deleted: int = 0
+
 
 def referenced(table: Table) -> frozenset[str]:
-    """Every file that a live snapshot or the table's own log names."""
+    """Every file that a live snapshot, its summary or the table's own log names."""
     metadata = table.metadata
     found = {table.metadata_location, *(old.metadata_file for old in metadata.metadata_log)}
-    found |= {statistics.statistics_path for statistics in metadata.statistics}
+    found |= {s.statistics_path for s in (*metadata.statistics, *metadata.partition_statistics)}
     manifests: dict[str, ManifestFile] = {}
     for snapshot in metadata.snapshots:
         found.add(snapshot.manifest_list)
         manifests |= {manifest.manifest_path: manifest for manifest in snapshot.manifests(table.io)}
+        entries = {} if snapshot.summary is None else snapshot.summary.additional_properties
+        found |= {text for text in entries.values() if text.startswith(table.location())}
     found |= manifests.keys()
     for manifest in manifests.values():
-        entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-        found |= {entry.data_file.file_path for entry in entries}
+        live = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        found |= {entry.data_file.file_path for entry in live}
     return frozenset(found)
 
 
-def collect(catalog: Catalog, name: str, *, before: datetime, dry_run: bool = False) -> Sequence[str]:
-    """Delete the files under the table's location that nothing names and that are older than `before`.
+class Sweeper:
+    """Deletes files of one table that nothing has named for long enough.
 
-    `before` lies longer ago than the longest request and the longest commit: both use files that nothing
-    names any more, or yet. Returns their paths. Raises TransientError when the store does not answer.
+    A file's age does not say since when nothing names it: a reader may be in the middle of a year-old file
+    that was compacted a second ago. So a file goes only when an earlier sweep of this object, `guard` ago,
+    found it without a name as well, and it is older than `guard` itself. The guard is longer than the longest
+    request and the longest commit: both use files that nothing names any more, or yet.
     """
-    try:
-        # Listed before the names are read: what is committed in between is not in the list.
-        listed = _listed(load_table(catalog, name), before)
-        table = load_table(catalog, name)
-        known = {_path(location) for location in referenced(table)}
-        unknown = [path for path in sorted(listed) if path not in known]
-        if unknown and not dry_run:
-            filesystem, _ = _filesystem(table)
-            for path in unknown:
+
+    def __init__(self, catalog: Catalog, name: str, *, guard: timedelta) -> None:
+        self._catalog = catalog
+        self._name = name
+        self._guard = guard
+        self._since: dict[str, datetime] = {}
+
+    def sweep(
+        self, *, now: datetime, dry_run: bool = False, ended: Callable[[], bool] = lambda: False
+    ) -> Swept:
+        """One pass. Several at once, in any process, are harmless.
+
+        Raises TransientError when the catalogue or the store does not answer.
+        """
+        try:
+            # Listed before the names are read: what is committed in between is not in the list.
+            listed = _listed(load_table(self._catalog, self._name))
+            table = load_table(self._catalog, self._name)
+            known = {_path(location) for location in referenced(table)}
+            unnamed = {path: entry for path, entry in listed.items() if path not in known}
+            due = self._due(unnamed, now=now)
+            deleted = 0 if dry_run else self._delete(due, table, ended=ended)
+        except AWAY as error:
+            raise TransientError(f"{self._name} cannot be swept: {error}") from error
+        size = sum(entry.size or 0 for entry in unnamed.values())
+        return Swept(unreferenced=len(unnamed), bytes=size, deleted=len(due) if dry_run else deleted)
+
+    def _due(self, unnamed: Mapping[str, pafs.FileInfo], *, now: datetime) -> list[str]:
+        seen = {path: self._since[path] for path in self._since if path in unnamed}
+        for path in unnamed:
+            if len(seen) < MAX_REMEMBERED:
+                seen.setdefault(path, now)
+        self._since = seen
+        before = now - self._guard
+        return sorted(
+            path for path, since in seen.items() if since <= before and _is_older(unnamed[path], before)
+        )
+
+    def _delete(self, paths: list[str], table: Table, *, ended: Callable[[], bool]) -> int:
+        filesystem, _ = _filesystem(table)
+        deleted = 0
+        for path in paths:
+            if ended():
+                break
+            try:
                 filesystem.delete_file(path)
-    except AWAY as error:
-        raise TransientError(f"{name} cannot be swept: {error}") from error
-    return unknown
+            except FileNotFoundError:
+                continue  # another sweep was faster
+            deleted += 1
+        return deleted
 
 
-def _listed(table: Table, before: datetime) -> list[str]:
+def _is_older(entry: pafs.FileInfo, before: datetime) -> bool:
+    return entry.mtime is not None and entry.mtime <= before
+
+
+def _listed(table: Table) -> Mapping[str, pafs.FileInfo]:
     filesystem, root = _filesystem(table)
-    entries = filesystem.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
-    return [
-        entry.path
-        for entry in entries
-        if entry.type == pafs.FileType.File and entry.mtime is not None and entry.mtime < before
-    ]
+    found: dict[str, pafs.FileInfo] = {}
+    for folder in FOLDERS:
+        selector = pafs.FileSelector(f"{root}/{folder}", recursive=True, allow_not_found=True)
+        entries = filesystem.get_file_info(selector)
+        found |= {entry.path: entry for entry in entries if entry.type == pafs.FileType.File}
+    return found
 
 
 def _filesystem(table: Table) -> tuple[pafs.FileSystem, str]:
     scheme, netloc, path = PyArrowFileIO.parse_location(table.location(), table.io.properties)
-    io = PyArrowFileIO(table.io.properties)
-    return io.fs_by_scheme(scheme, netloc), path
+    return PyArrowFileIO(table.io.properties).fs_by_scheme(scheme, netloc), path.rstrip("/")
 
 
 def _path(location: str) -> str:
-    parts = urlsplit(location)
-    return parts.path if parts.scheme in ("", "file") else f"{parts.netloc}{parts.path}"
+    return PyArrowFileIO.parse_location(location)[2]

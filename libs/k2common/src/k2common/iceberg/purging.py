@@ -20,7 +20,7 @@ from k2common.iceberg.commit import Change, CommitResult
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.plan import Footers
 from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import commit_rewritten, live_files, packed, rewrite
+from k2common.iceberg.rewriting import MAX_BYTES, Bounds, commit_rewritten, live_files, packed, rewrite
 from k2common.iceberg.snapshots import FilesGone
 from k2common.versions import Hidden, Reason, Version, merge_spans
 
@@ -85,12 +85,13 @@ class Purge:
         reader: VersionReader,
         order: Sequence[str],
         max_rows: int,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._catalog = catalog
         self._name = name
         self._reader = reader
         self._order = order
-        self._max_rows = max_rows
+        self._bounds = Bounds(rows=max_rows, bytes=max_bytes)
         self._footers = Footers()
 
     def run(self, *, hidden_since: datetime, now: datetime, dry_run: bool = False) -> Purged:
@@ -119,7 +120,7 @@ class Purge:
         return purged if dry_run else self._commit(table, files, purged, now=now)
 
     def _version(self, number: int) -> Version:
-        return self._reader.at(self._name, number)
+        return self._reader.document(self._name, number)
 
     def _holding(self, table: Table, uploads: Set[str]) -> list[DataFile]:
         files = live_files(table)
@@ -149,11 +150,14 @@ class Purge:
         return places
 
     def _commit(self, table: Table, files: Sequence[DataFile], purged: Purged, *, now: datetime) -> Purged:
-        groups = packed(files, self._max_rows)
+        # Without any file the uploads are forgotten all the same.
+        groups = packed(files, self._bounds) or [[]]
         rows = 0
         results: list[CommitResult] = []
         for number, group in enumerate(groups, start=1):
-            rewritten = rewrite(group, table=table, order=self._order, without=purged.uploads)
+            rewritten = rewrite(
+                group, table=table, order=self._order, bounds=self._bounds, without=purged.uploads
+            )
             forget = purged.uploads if number == len(groups) else NO_UPLOADS
             try:
                 change = _change(purged.spans, forget, now=now)
@@ -161,7 +165,7 @@ class Purge:
             except FilesGone:
                 # Compaction was faster: the uploads stay hidden, and the next call finds their rows.
                 break
-            rows += rewritten.left_out.num_rows
+            rows += rewritten.left_out.rows
         return replace(purged, rows=rows, results=tuple(results))
 
 

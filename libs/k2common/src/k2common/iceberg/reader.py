@@ -92,6 +92,13 @@ class VersionReader:
         newest = self.latest(table)
         if newest is not None and newest.is_gone(number):
             raise VersionGone(f"{table}@{number} was purged")
+        return self.document(table, number)
+
+    def document(self, table: str, number: int) -> Version:
+        """What the version said, be its rows still there or not.
+
+        Raises UnknownVersion.
+        """
         with self._lock:
             known = self._known.get((table, number))
         version = known or self._found(table, number)

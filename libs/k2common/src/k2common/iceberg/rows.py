@@ -17,6 +17,7 @@ from k2common.iceberg.plan import Plan
 from k2common.versions import Version
 
 RULE_COLUMNS = ("kafka_epoch", "kafka_partition", "kafka_offset", "upload_id")
+NO_EPOCH = 2**31 - 1
 
 
 def read_rows(catalog: Catalog, plan: Plan, columns: Sequence[str]) -> pa.Table:
@@ -44,11 +45,15 @@ def read_rows(catalog: Catalog, plan: Plan, columns: Sequence[str]) -> pa.Table:
 
 
 def shown(rows: pa.Table, version: Version) -> Any:
-    """A mask of the rows that belong to the version: `Version.shows`, a column at a time."""
+    """A mask of the rows that belong to the version: `Version.shows`, a column at a time.
+
+    Rows of another engine that have no place in Kafka belong to none.
+    """
     ends = np.zeros(1 + max([*version.offsets, 0]), np.int64)
     for partition, offset in version.offsets.items():
         ends[partition] = offset
-    epochs, partitions, offsets = (rows[name].to_numpy() for name in RULE_COLUMNS[:3])
+    epochs = pc.fill_null(rows["kafka_epoch"], NO_EPOCH).to_numpy()
+    partitions, offsets = (pc.fill_null(rows[name], 0).to_numpy() for name in RULE_COLUMNS[1:3])
     known = np.minimum(partitions, len(ends) - 1)
     below = (partitions < len(ends)) & (offsets < ends[known])
     visible = (epochs < version.epoch) | ((epochs == version.epoch) & below)

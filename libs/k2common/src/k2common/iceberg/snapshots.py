@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from typing import Literal
 
@@ -65,7 +66,7 @@ class SnapshotWriter:
             self._snapshot_id = metadata.new_snapshot_id()
             self._added = self._write_added(table)
         parent = table.current_snapshot()
-        inherited = [] if parent is None else parent.manifests(table.io)
+        inherited = [] if parent is None else [m for m in parent.manifests(table.io) if _has_files(m)]
         kept, removed = self._without_removed(inherited, table)
         manifests = [*self._added, *merged(kept, table=table, snapshot_id=self._snapshot_id)]
         fields = {
@@ -85,19 +86,29 @@ class SnapshotWriter:
         if not self._removed:
             return list(manifests), []
         kept: list[ManifestFile] = []
-        removed: list[DataFile] = []
+        hit: dict[int, list[ManifestEntry]] = defaultdict(list)
         for manifest in manifests:
-            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-            hit = [entry for entry in entries if entry.data_file.file_path in self._removed]
-            if hit:
-                kept += write_entries(
-                    entries, table=table, snapshot_id=self._snapshot_id, removed=self._removed
-                )
-                removed += [entry.data_file for entry in hit]
+            entries = (
+                manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+                if manifest.content == ManifestContent.DATA
+                else []
+            )
+            if any(entry.data_file.file_path in self._removed for entry in entries):
+                hit[manifest.partition_spec_id] += entries
             else:
                 kept.append(manifest)
+        removed = [
+            entry.data_file
+            for entries in hit.values()
+            for entry in entries
+            if entry.data_file.file_path in self._removed
+        ]
         if missing := self._removed - {file.file_path for file in removed}:
             raise FilesGone(f"{len(missing)} of {len(self._removed)} files are gone")
+        for spec_id, entries in hit.items():
+            kept += write_entries(
+                entries, table=table, snapshot_id=self._snapshot_id, removed=self._removed, spec_id=spec_id
+            )
         return kept, removed
 
     def _write_added(self, table: Table) -> list[ManifestFile]:
@@ -150,6 +161,11 @@ class SnapshotWriter:
         return found.model_copy(update={"operation": Operation.REPLACE}) if self._same_rows else found
 
 
+def _has_files(manifest: ManifestFile) -> bool:
+    # What only says which files left is of no use to later snapshots.
+    return manifest.has_added_files() or manifest.has_existing_files()
+
+
 def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int) -> list[ManifestFile]:
     """The same entries in fewer manifests, once there are many small ones of the table's partition spec."""
     spec_id = table.metadata.default_spec_id
@@ -173,9 +189,14 @@ def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int)
 
 
 def write_entries(
-    entries: Sequence[ManifestEntry], *, table: Table, snapshot_id: int, removed: Set[str] = frozenset()
+    entries: Sequence[ManifestEntry],
+    *,
+    table: Table,
+    snapshot_id: int,
+    removed: Set[str] = frozenset(),
+    spec_id: int | None = None,
 ) -> list[ManifestFile]:
-    """One manifest, or none for no entries.
+    """One manifest, or none for no entries; all are of one partition spec, the table's own without `spec_id`.
 
     An entry of another snapshot goes in as existing, one of a removed path as deleted.
     """
@@ -184,7 +205,7 @@ def write_entries(
     path = table.location_provider().new_metadata_location(f"{uuid.uuid4()}-m0.avro")
     with write_manifest(
         format_version=table.metadata.format_version,
-        spec=table.spec(),
+        spec=table.spec() if spec_id is None else table.specs()[spec_id],
         schema=table.schema(),
         output_file=table.io.new_output(path),
         snapshot_id=snapshot_id,
