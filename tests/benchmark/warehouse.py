@@ -38,7 +38,7 @@ def warehouse(home: Path, *, rows: int, days: int) -> Catalog:
     catalog = open_catalog(folder_catalog(home))
     if (home / DONE).exists():
         return catalog
-    ensure_tables(catalog, [TRADES])
+    ensure_tables(catalog)
     offset = 0
     for day in range(days):
         offset = _day(catalog, day, rows // days, offset)

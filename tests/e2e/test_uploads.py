@@ -228,7 +228,7 @@ def test_every_service_has_probes_and_metrics(fleet: Fleet) -> None:
         assert "k2_http_requests_answered_total" in fleet.get(service, "/metrics").text
     operations = fleet.get("query-service", "/openapi.json").json()["paths"]
     for path, methods in operations.items():
-        for parameter in methods["get"]["parameters"]:
+        for parameter in methods.get("get", {}).get("parameters", ()):
             if parameter["in"] == "query":
                 assert parameter["description"], (path, parameter["name"])
 

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from k2common.engine.connection import Engine
 from k2common.http.app import install
+from k2common.http.compression import install_compression
 from k2common.http.queries import install_query_problems
+from k2common.http.streaming import Attended
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
 from k2common.registry.client import SchemaRegistry
@@ -19,12 +21,16 @@ from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.versions import VersionFollower
 from k2common.schemas.datasets import COMMITS, DATASETS
+from k2common.settings.service import HttpSettings
 
 from query_service.answers import Parts
+from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
+from query_service.planning import Planner
 from query_service.routes import routes
 from query_service.rows import Rows
-from query_service.settings import QueryServiceSettings
+from query_service.rows_routes import rows_routes
+from query_service.settings import QueryServiceSettings, QuerySettings
 from query_service.validation import install_validation
 
 DESCRIPTION = (
@@ -51,29 +57,56 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
             blocking=blocking,
             readiness=runtime.readiness,
         )
-        parts = Parts(
-            reader=reader,
-            queries=queries,
-            rows=Rows(reader=reader, queries=queries, blocking=blocking),
-            blocking=blocking,
-            metrics=QueryMetrics(runtime.metrics),
-            page_key=settings.query.page_key.get_secret_value().encode(),
+        parts = parts_of(
+            reader, queries, blocking, settings=settings.query, metrics=QueryMetrics(runtime.metrics)
         )
-        app = FastAPI(title="K2 query-service", version="1", description=DESCRIPTION)
-        app.include_router(routes(parts))
-        install(
-            app,
-            readiness=runtime.readiness,
-            metrics=runtime.metrics,
-            settings=settings.http,
-            writes="read",
-            clock=runtime.clock,
-        )
-        install_query_problems(app)
-        install_validation(app)
+        app = application(parts, runtime, settings.http)
         works = {"announcements": follower.follower.run, "catalogue": follower.refresh}
         yield Service(app=app, loops=[lasting(name, work, runtime.stop) for name, work in works.items()])
     finally:
         queries.close()
         engine.close()
         blocking.close()
+
+
+def parts_of(
+    reader: VersionReader,
+    queries: Queries,
+    blocking: Blocking,
+    *,
+    settings: QuerySettings,
+    metrics: QueryMetrics,
+) -> Parts:
+    """What the endpoints work with, of what was opened for them."""
+    planner = Planner(reader=reader, blocking=blocking)
+    return Parts(
+        reader=reader,
+        queries=queries,
+        planner=planner,
+        rows=Rows(planner=planner, queries=queries, blocking=blocking),
+        latest=Latest(planner=planner, queries=queries),
+        blocking=blocking,
+        metrics=metrics,
+        page_key=settings.page_key.get_secret_value().encode(),
+        reader_seconds=settings.reader_seconds,
+    )
+
+
+def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
+    """All endpoints with what every HTTP service has."""
+    app = FastAPI(title="K2 query-service", version="1", description=DESCRIPTION)
+    app.include_router(rows_routes(parts))
+    app.include_router(routes(parts))
+    app.add_middleware(Attended)
+    install_compression(app)
+    install(
+        app,
+        readiness=runtime.readiness,
+        metrics=runtime.metrics,
+        settings=http,
+        writes="read",
+        clock=runtime.clock,
+    )
+    install_query_problems(app)
+    install_validation(app)
+    return app

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import date
+from difflib import get_close_matches
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import Query
 from k2common.domain.time import parse_time
-from k2common.engine.scan import Filter
+from k2common.engine.scan import Filter, Order
+from k2common.engine.shape import Shape
+from k2common.engine.text import columns_of
 from k2common.errors import RecordError
 from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError, Problem
 from k2common.layouts.model import known_zone
+from k2common.schemas.datasets import Dataset
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_SYMBOLS = 2_000
 MAX_PAGE = 10_000
+DEFAULT_PAGE = 1_000
+CLOCKS = {"ts_event": "ts_event_ns", "ts_recv": "ts_recv_ns", "ts_ingest": "ts_ingest"}
+ATTRIBUTE = re.compile(r"attributes\.[^,]{1,256}")
 TABLES = Literal[
     "market.trades",
     "market.quotes",
@@ -75,6 +84,11 @@ class RowsParameters(VersionParameters):
         description="The zone of start and end where they name none.",
         examples=["Australia/Sydney"],
     )
+    time_field: Literal["ts_event", "ts_recv", "ts_ingest"] = Field(
+        default="ts_event",
+        description="The clock of start, end and the order: the venue's, the receiver's, or this platform's.",
+        examples=["ts_event"],
+    )
     include_conditions: str | None = Field(
         default=None,
         max_length=1_000,
@@ -93,9 +107,7 @@ class RowsParameters(VersionParameters):
 
         Raises Problem 400 that names the parameter at fault.
         """
-        symbols = [] if self.symbols == "*" else split(self.symbols)
-        if len(symbols) > MAX_SYMBOLS:
-            raise fault("symbols", f"symbols are at most {MAX_SYMBOLS}", self.symbols[:100])
+        symbols = symbols_of(self.symbols)
         zone = zone_of(self.timezone)
         start, end = time_of("start", self.start, zone), time_of("end", self.end, zone)
         if start is not None and end is not None and start > end:
@@ -109,12 +121,29 @@ class RowsParameters(VersionParameters):
             trading_date=None if self.trading_date is None else self.trading_date.isoformat(),
             include_conditions=split(self.include_conditions),
             exclude_conditions=split(self.exclude_conditions),
+            clock=CLOCKS[self.time_field],
         )
 
 
-class ListParameters(RowsParameters):
-    """A range of rows, page by page or as a stream."""
+class OutputParameters(RowsParameters):
+    """Rows, and how they are written."""
 
+    fields: str | None = Field(
+        default=None,
+        max_length=4_000,
+        description="Columns by commas, in this order; `attributes.<name>` is one of the vendor's own.",
+        examples=["symbol,ts_event,price"],
+    )
+    timestamp_format: Literal["iso", "ns"] = Field(
+        default="iso",
+        description="Times as RFC 3339 with nine digits, or as nanoseconds since 1970.",
+        examples=["iso"],
+    )
+    price_format: Literal["string", "number"] = Field(
+        default="string",
+        description="Decimals exact, as text or in a decimal type; or as 64-bit floats in every format.",
+        examples=["string"],
+    )
     limit: int | None = Field(
         default=None,
         ge=1,
@@ -122,11 +151,54 @@ class ListParameters(RowsParameters):
         examples=[1000],
     )
     page_token: str | None = Field(
-        default=None, max_length=4_000, description="The `next_page_token` of the page before."
+        default=None,
+        max_length=4_000,
+        description="The `next_page_token` of the page before; the other parameters stay the same.",
+        json_schema_extra={"format": "k2-page-token"},
     )
     format: str | None = Field(
-        default=None, description="json, ndjson, csv or arrow; else by the header Accept.", examples=["csv"]
+        default=None,
+        max_length=20,
+        description="json, ndjson, csv, arrow or parquet; else by the header Accept.",
+        examples=["csv"],
     )
+
+    def to_shape(self, dataset: Dataset) -> Shape:
+        """What is given of each row.
+
+        Raises Problem 400 for a field that the dataset does not have.
+        """
+        known = columns_of(dataset)
+        fields = split(self.fields) or known
+        for name in fields:
+            if name not in known and not ATTRIBUTE.fullmatch(name):
+                (nearest,) = get_close_matches(name, known, n=1, cutoff=0.0)
+                raise fault("fields", f"{dataset.name} has no field {name}; did you mean {nearest}?", name)
+        return Shape(
+            dataset=dataset,
+            fields=tuple(fields),
+            numbers=self.price_format == "number",
+            nanoseconds=self.timestamp_format == "ns",
+        )
+
+    def page_size(self) -> int:
+        """Rows of a page. Raises Problem 400."""
+        limit = self.limit or DEFAULT_PAGE
+        if limit > MAX_PAGE:
+            raise fault("limit", f"a page has at most {MAX_PAGE} rows", str(limit))
+        return limit
+
+
+class ListParameters(OutputParameters):
+    """A range of rows, page by page or as a stream."""
+
+    sort: Literal["asc", "desc"] = Field(
+        default="asc", description="The total order, or the same backwards.", examples=["desc"]
+    )
+
+    def to_order(self) -> Order:
+        """The order of the rows."""
+        return Order(clock=CLOCKS[self.time_field], descending=self.sort == "desc")
 
 
 class SummaryParameters(VersionParameters):
@@ -193,7 +265,6 @@ class SnapshotsParameters(_Parameters):
     table: TABLES = Field(description="The table.", examples=["market.trades"])
 
 
-Listing = Annotated[ListParameters, Query()]
 Summary = Annotated[SummaryParameters, Query()]
 Symbols = Annotated[SymbolsParameters, Query()]
 Instruments = Annotated[InstrumentsParameters, Query()]
@@ -201,9 +272,22 @@ Versions = Annotated[VersionsParameters, Query()]
 Snapshots = Annotated[SnapshotsParameters, Query()]
 
 
-def split(text: str | None) -> list[str]:
-    """The parts between commas, each once, in their order."""
-    return [] if text is None else list(dict.fromkeys(part for part in text.split(",") if part))
+def split(text: str | Sequence[str] | None) -> list[str]:
+    """The parts between commas, each once, in their order; a list, as JSON has it, is its own parts."""
+    if text is None:
+        return []
+    parts = text.split(",") if isinstance(text, str) else text
+    return list(dict.fromkeys(part for part in parts if part))
+
+
+def symbols_of(text: str | Sequence[str]) -> list[str]:
+    """The wanted symbols, none for all. Raises Problem 400 for too many."""
+    symbols = split(text)
+    if symbols == ["*"]:
+        return []
+    if len(symbols) > MAX_SYMBOLS:
+        raise fault("symbols", f"symbols are at most {MAX_SYMBOLS}", ",".join(symbols)[:100])
+    return symbols
 
 
 def fault(parameter: str, message: str, value: str | None) -> Problem:

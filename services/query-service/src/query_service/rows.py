@@ -1,203 +1,199 @@
-"""Rows of one dataset: a page with a token for the next one, or a stream day by day."""
+"""Rows of one dataset in an order: a page with the key for the next one, or a stream.
+
+Files are read in groups that share no time, one after the other, so that nothing is sorted as a whole.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
-from k2common.engine.scan import ORDER_BY, Filter, Parameters, Scan, after, order_key, rows_sql
-from k2common.engine.text import columns_of, json_expression, lines, quoted, text_expressions
+from k2common.engine.scan import ORDER, Filter, Order, Parameters, Scan, no_rows_sql, rows_sql
+from k2common.engine.shape import Shape
 from k2common.iceberg.asof import AsOf
 from k2common.iceberg.plan import Plan
-from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
-from k2common.schemas.datasets import Dataset
 
-BATCH_ROWS = 16_384
-KEY_COLUMNS = "ts_event_ns, sequence, dataset, venue, symbol, upload_id, line"
+from query_service.formats import Writer
+from query_service.planning import Planner
+
+GROUP_ROWS = 500_000
+"""About so many rows are sorted at once."""
+FASTER = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which rows, in which order, in which shape, of which version."""
+
+    as_of: AsOf
+    wanted: Filter
+    shape: Shape
+    order: Order = ORDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Rows as JSON texts, and where the next page goes on; None at the end."""
+    """Rows as JSON texts, the symbols of the rows, and where the next page goes on; None at the end."""
 
     lines: Sequence[str]
     next_key: Sequence[Any] | None
+    symbols: frozenset[str] = frozenset()
 
 
 class Rows:
-    """Reads the rows of `wanted` from the versions of an AsOf, in the total order."""
+    """Reads rows; every method raises what the planner and the queries raise."""
 
-    def __init__(self, *, reader: VersionReader, queries: Queries, blocking: Blocking) -> None:
-        self._reader = reader
+    def __init__(self, *, planner: Planner, queries: Queries, blocking: Blocking) -> None:
+        self._planner = planner
         self._queries = queries
         self._blocking = blocking
 
-    async def page(
-        self, dataset: Dataset, as_of: AsOf, wanted: Filter, *, limit: int, key: Sequence[Any] | None
-    ) -> Page:
-        """Up to `limit` rows after `key`.
-
-        Raises what the reader and the queries raise.
-        """
+    async def page(self, asked: Asked, *, limit: int, key: Sequence[Any] | None) -> Page:
+        """Up to `limit` rows after `key`."""
         if key is not None:
-            wanted = replace(wanted, start_ns=max(key[0], wanted.start_ns or key[0]))
+            asked = replace(asked, wanted=asked.order.narrowed(asked.wanted, key))
         found: list[pa.Table] = []
         missing = limit + 1
-        columns = f"CAST({json_expression(dataset)} AS VARCHAR) AS text, {KEY_COLUMNS}"
-        for plan in await self._days(dataset, as_of, wanted):
+        pace = Pace(await self._groups(asked))
+        while missing and (plan := pace.next()) is not None:
             parameters = Parameters()
-            sql = _sql(columns, dataset, plan, wanted, parameters, key=key, limit=missing)
+            columns = f"{asked.shape.json(parameters)} AS text, symbol, {_named(asked.order.columns)}"
+            sql = _cut(columns, asked, plan, parameters, key=key, limit=missing)
             found.append(await self._queries.table(sql, parameters.values))
+            pace.gave(found[-1].num_rows)
             missing -= found[-1].num_rows
-            if not missing:
-                break
-        if not found:
-            return Page(lines=(), next_key=None)
-        rows = pa.concat_tables(found)
-        last = None
-        if not missing:
-            rows = rows.slice(0, limit)
-            last = order_key(rows.slice(limit - 1, 1).to_pylist()[0])
-        return Page(lines=rows["text"].to_pylist(), next_key=last)
+        return _page(found, asked.order, limit=limit)
 
-    async def stream(
-        self, dataset: Dataset, as_of: AsOf, wanted: Filter, *, form: str, limit: int | None
-    ) -> AsyncIterator[bytes]:
-        """All rows, or the first `limit`, as ndjson, csv or arrow; memory stays bounded."""
-        writer = _WRITERS[form](dataset)
-        yield writer.start()
+    async def stream(self, asked: Asked, writer: Writer, *, limit: int | None) -> AsyncGenerator[bytes, None]:
+        """All rows, or the first `limit`, as the writer writes them; memory stays bounded."""
+        yield writer.start(await self.schema(asked, writer))
         left = limit
-        for plan in await self._days(dataset, as_of, wanted):
-            if left == 0:
-                break
+        pace = Pace(await self._groups(asked))
+        while left != 0 and (plan := pace.next()) is not None:
             parameters = Parameters()
-            sql = _sql(writer.columns, dataset, plan, wanted, parameters, key=None, limit=left)
-            async for batch in self._queries.batches(sql, parameters.values, rows=BATCH_ROWS):
-                left = None if left is None else left - batch.num_rows
-                yield writer.rows(batch)
+            sql = _cut(writer.select(parameters), asked, plan, parameters, key=None, limit=left)
+            given = 0
+            batches = self._queries.batches(sql, parameters.values, rows=writer.batch_rows)
+            async with aclosing(batches):
+                async for batch in batches:
+                    given += batch.num_rows
+                    yield await self._blocking.run(writer.rows, batch)
+            pace.gave(given)
+            left = None if left is None else left - given
         yield writer.end()
 
-    async def unresolved(self, dataset: Dataset, as_of: AsOf, wanted: Filter) -> Sequence[str]:
-        """The wanted symbols that no row of the range has."""
-        if not wanted.symbols:
+    async def unresolved(self, asked: Asked, seen: frozenset[str]) -> Sequence[str]:
+        """The wanted symbols that no row has; `seen` are known to have some."""
+        missing = [symbol for symbol in asked.wanted.symbols if symbol not in seen]
+        if not missing:
             return []
-        plan = await self._plan(dataset, as_of, wanted)
-        if plan is None:
-            return list(wanted.symbols)
+        asked = replace(asked, wanted=replace(asked.wanted, symbols=missing))
+        plan = await self._planner.plan(asked.as_of, asked.shape.dataset, asked.wanted)
+        if plan is None or not plan.paths:
+            return sorted(missing)
         parameters = Parameters()
-        rows = rows_sql([Scan(dataset=dataset, plan=plan)], wanted, parameters)
+        rows = rows_sql([Scan(dataset=asked.shape.dataset, plan=plan)], asked.wanted, parameters)
         found = await self._queries.table(f"SELECT DISTINCT symbol FROM ({rows})", parameters.values)
-        return sorted(set(wanted.symbols) - set(found["symbol"].to_pylist()))
+        return sorted(set(missing) - set(found["symbol"].to_pylist()))
 
-    async def _days(self, dataset: Dataset, as_of: AsOf, wanted: Filter) -> Sequence[Plan]:
-        plan = await self._plan(dataset, as_of, wanted)
-        return [] if plan is None else [of_day for _, of_day in plan.by_day()]
+    async def written(self, writer: Writer, schema: pa.Schema, rows: pa.Table) -> AsyncGenerator[bytes, None]:
+        """Rows that were read already, as the writer writes them."""
+        yield writer.start(schema)
+        for batch in rows.to_batches(max_chunksize=writer.batch_rows):
+            yield await self._blocking.run(writer.rows, batch)
+        yield writer.end()
 
-    async def _plan(self, dataset: Dataset, as_of: AsOf, wanted: Filter) -> Plan | None:
-        return await self._blocking.run(
-            as_of.plan,
-            self._reader,
-            dataset.table,
-            start_ns=wanted.start_ns,
-            end_ns=wanted.end_ns,
-            symbols=wanted.symbols,
-        )
+    async def schema(self, asked: Asked, writer: Writer) -> pa.Schema:
+        """The columns of the writer's batches, as the engine gives them where there is no row."""
+        parameters = Parameters()
+        sql = f"SELECT {writer.select(parameters)} FROM ({no_rows_sql(asked.shape.dataset)})"
+        return (await self._queries.table(sql, parameters.values)).schema
+
+    async def _groups(self, asked: Asked) -> Sequence[Plan]:
+        plan = await self._planner.plan(asked.as_of, asked.shape.dataset, asked.wanted)
+        groups = [] if plan is None else plan.in_order(asked.order.clock)
+        return groups[::-1] if asked.order.descending else groups
 
 
-def filter_digest(wanted: Filter, dataset: Dataset) -> str:
+class Pace:
+    """Which groups of files to read next: one at first, more at once while the rows of many are few.
+
+    So a narrow filter over a long time costs few queries, and a wide one sorts not much more than GROUP_ROWS.
+    """
+
+    def __init__(self, groups: Sequence[Plan]) -> None:
+        self._left = list(groups)[::-1]
+        self._count = 1
+        self._planned = 0
+
+    def next(self) -> Plan | None:
+        """The next groups as one plan; None at the end."""
+        if not self._left:
+            return None
+        first, *others = [self._left.pop() for _ in range(min(self._count, len(self._left)))]
+        plan = first.joined(others)
+        self._planned = plan.rows
+        return plan
+
+    def gave(self, rows: int) -> None:
+        """So many rows came of what `next` gave last."""
+        if not self._left:
+            return
+        share = (rows + 1) / (self._planned + 1)
+        fitting = int(GROUP_ROWS / max(1.0, share * self._left[-1].rows))
+        self._count = max(1, min(self._count * FASTER, fitting))
+
+
+def filter_digest(asked: Asked, kind: str) -> str:
     """Tells whether a page token belongs to a request."""
-    return hashlib.sha256(f"{dataset.name} {wanted}".encode()).hexdigest()[:16]
+    text = f"{kind} {asked.shape.dataset.name} {asked.wanted} {asked.order}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _sql(
+def page_json(page: Page, *, token: str | None, meta: Mapping[str, Any]) -> bytes:
+    """The envelope around a page; the rows are JSON already."""
+    head = '{"data":[' + ",".join(page.lines)
+    rest = json.dumps({"next_page_token": token, "meta": meta}, separators=(",", ":"))
+    return f"{head}],{rest[1:]}".encode()
+
+
+def _page(found: Sequence[pa.Table], order: Order, *, limit: int) -> Page:
+    if not found:
+        return Page(lines=(), next_key=None)
+    rows = pa.concat_tables(found)
+    last = None
+    if rows.num_rows > limit:
+        rows = rows.slice(0, limit)
+        last = list(rows.slice(limit - 1, 1).select(list(order.columns)).to_pylist()[0].values())
+    symbols = frozenset(rows["symbol"].unique().to_pylist())
+    return Page(lines=rows["text"].to_pylist(), next_key=last, symbols=symbols)
+
+
+def _cut(
     columns: str,
-    dataset: Dataset,
+    asked: Asked,
     plan: Plan,
-    wanted: Filter,
     parameters: Parameters,
     *,
     key: Sequence[Any] | None,
     limit: int | None,
 ) -> str:
-    rows = rows_sql([Scan(dataset=dataset, plan=plan)], wanted, parameters)
-    where = "" if key is None else f" WHERE {after(key, parameters)}"
-    bound = "" if limit is None else f" LIMIT {parameters.bind(limit)}"
+    rows = rows_sql([Scan(dataset=asked.shape.dataset, plan=plan)], asked.wanted, parameters)
+    where = "" if key is None else f" WHERE {asked.order.after(key, parameters)}"
+    by = asked.order.by
+    if limit is None:
+        return f"SELECT {columns} FROM ({rows}){where} ORDER BY {by}"
     # The rows are cut off before they are written out, which costs more than to order them.
-    inner = f"SELECT * FROM ({rows}){where} ORDER BY {ORDER_BY}{bound}"
-    return f"SELECT {columns} FROM ({inner}) ORDER BY {ORDER_BY}"
+    inner = f"SELECT * FROM ({rows}){where} ORDER BY {by} LIMIT {parameters.bind(limit)}"
+    return f"SELECT {columns} FROM ({inner}) ORDER BY {by}"
 
 
-class _Ndjson:
-    def __init__(self, dataset: Dataset) -> None:
-        self.columns = f"CAST({json_expression(dataset)} AS VARCHAR) AS text"
-
-    def start(self) -> bytes:
-        return b""
-
-    def rows(self, batch: pa.RecordBatch) -> bytes:
-        return lines(batch.column("text"))
-
-    def end(self) -> bytes:
-        return b""
-
-
-class _Csv:
-    def __init__(self, dataset: Dataset) -> None:
-        self.columns = text_expressions(dataset)
-        self._names = columns_of(dataset)
-
-    def start(self) -> bytes:
-        return (",".join(self._names) + "\n").encode()
-
-    def rows(self, batch: pa.RecordBatch) -> bytes:
-        text: str = pl.DataFrame(pl.from_arrow(batch)).write_csv(include_header=False)
-        return text.encode()
-
-    def end(self) -> bytes:
-        return b""
-
-
-class _Arrow:
-    def __init__(self, dataset: Dataset) -> None:
-        self.columns = ", ".join(quoted(name) for name in columns_of(dataset))
-        self._dataset = dataset
-        self._out = io.BytesIO()
-        self._writer: Any = None
-
-    def start(self) -> bytes:
-        return b""
-
-    def rows(self, batch: pa.RecordBatch) -> bytes:
-        if self._writer is None:
-            self._writer = pa.ipc.new_stream(self._out, batch.schema)
-        self._writer.write_batch(batch)
-        return self._taken()
-
-    def end(self) -> bytes:
-        if self._writer is not None:
-            self._writer.close()
-        return self._taken()
-
-    def _taken(self) -> bytes:
-        data = self._out.getvalue()
-        self._out.seek(0)
-        self._out.truncate()
-        return data
-
-
-_WRITERS: dict[str, Any] = {"ndjson": _Ndjson, "csv": _Csv, "arrow": _Arrow}
-
-
-def page_json(page: Page, *, token: str | None, meta: dict[str, Any]) -> bytes:
-    """The envelope around a page; the rows are JSON already."""
-    head = '{"data":[' + ",".join(page.lines)
-    rest = json.dumps({"next_page_token": token, "meta": meta}, separators=(",", ":"))
-    return f"{head}],{rest[1:]}".encode()
+def _named(expressions: Mapping[str, str]) -> str:
+    return ", ".join(f"{expression} AS {name}" for name, expression in expressions.items())

@@ -15,6 +15,9 @@ class QuerySettings(Block):
     page_key: SecretStr = Field(
         default=SecretStr("k2"), description="Signs page tokens; the same for all replicas."
     )
+    reader_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="A client takes each part of a stream within this time."
+    )
 
 
 class QueryServiceSettings(ServiceBlocks):

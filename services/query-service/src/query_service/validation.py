@@ -28,15 +28,30 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 def _names(request: Request) -> list[str]:
     dependant = getattr(request.scope.get("route"), "dependant", None)
-    return [] if dependant is None else [str(param.alias) for param in get_flat_params(dependant)]
+    if dependant is None:
+        return []
+    bodies = [param.field_info.annotation for param in dependant.body_params]
+    fields = [
+        field.alias or name for body in bodies for name, field in getattr(body, "model_fields", {}).items()
+    ]
+    return [str(param.alias) for param in get_flat_params(dependant)] + fields
 
 
 def _field_error(entry: Any, known: list[str]) -> FieldError:
-    name = str(entry["loc"][-1])
+    place, *rest = entry["loc"]
+    in_body = place == "body"
+    name = str(rest[0] if in_body and rest else entry["loc"][-1])
+    shown = _pointer(rest) if in_body else name
     given = entry.get("input")
     value = given[:100] if isinstance(given, str) else None
     if entry["type"] == "extra_forbidden":
         nearest = get_close_matches(name, known, n=1, cutoff=0.0)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        return FieldError(parameter=name, code="UNKNOWN_PARAMETER", message=f"{name} is not known here{hint}")
-    return FieldError(parameter=name, code="INVALID", message=f"{name}: {entry['msg']}", value=value)
+        message = f"{name} is not known here{hint}"
+        return FieldError(parameter=shown, code="UNKNOWN_PARAMETER", message=message)
+    return FieldError(parameter=shown, code="INVALID", message=f"{name}: {entry['msg']}", value=value)
+
+
+def _pointer(path: list[Any]) -> str:
+    """The JSON pointer of a field of the body; "/" for the body as a whole."""
+    return f"/{path[0]}".replace("~", "~0") if path and isinstance(path[0], str) else "/"

@@ -1,11 +1,15 @@
-"""One in-memory database per process with limits; each query runs on a cursor of its own."""
+"""In-memory databases with limits, one for each query that runs, and kept warm for the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
+from tempfile import gettempdir
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
@@ -31,42 +35,75 @@ class ValueOutOfRange(K2Error):
 
 
 class Engine:
-    """Makes queries; safe for threads, each query by one at a time."""
+    """Makes queries; safe for threads, each query by one at a time.
+
+    A query has a database of its own while it runs, so that its memory is its own. Databases are kept warm,
+    with the footers of the files that they read, and the one used last is used first.
+    """
 
     def __init__(self, settings: EngineSettings, *, warehouse: IcebergSettings | None = None) -> None:
         """`warehouse` says how to read one that is no folder.
 
         Raises SetupError when the engine cannot read it as installed.
         """
-        self._database = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": f"{settings.memory_megabytes}MB",
-                "threads": settings.threads,
-                # Nothing is fetched at run time, and no file but what a plan names is read.
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
-        self._database.execute("SET GLOBAL TimeZone = 'UTC'")
-        if warehouse is not None:
-            attach_store(self._database, warehouse)
-        # A file never changes once it is written.
-        self._database.execute("SET GLOBAL parquet_metadata_cache = true")
-        for dataset in DATASETS.values():
-            # Gives a union its columns and types where a version has no file.
-            empty = arrow_schema(avro_schema(dataset.topic.schema)).empty_table()
-            with self._database.cursor() as cursor:
-                cursor.register("empty_rows", empty)
-                cursor.execute(f"CREATE TABLE {empty_table(dataset.name)} AS SELECT * FROM empty_rows")
+        self._settings = settings
+        self._warehouse = warehouse
+        self._lock = Lock()
+        self._all: list[Any] = []
+        self._idle: list[Any] = []
+        self._give_back(self._take())
 
     def query(self, sql: str, parameters: Mapping[str, Any]) -> Query:
         """A query that has not begun; values come as parameters, never in the text."""
-        return Query(self._database.cursor(), sql, parameters)
+        database = self._take()
+        return Query(database.cursor(), sql, parameters, done=lambda: self._give_back(database))
 
     def close(self) -> None:
-        """Give up the database."""
-        self._database.close()
+        """Give up the databases."""
+        for database in self._all:
+            database.close()
+
+    def _take(self) -> Any:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            database = open_database(self._settings, self._warehouse)
+            self._all.append(database)
+        return database
+
+    def _give_back(self, database: Any) -> None:
+        with self._lock:
+            self._idle.append(database)
+
+
+def open_database(settings: EngineSettings, warehouse: IcebergSettings | None) -> Any:
+    """An empty database in memory, with the columns of every dataset."""
+    # Made when something spills, and removed with the database.
+    folder = Path(gettempdir()) / f"k2-engine-{uuid4()}"
+    database = duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": f"{settings.memory_megabytes}MB",
+            "max_temp_directory_size": f"{settings.spill_megabytes}MB",
+            "temp_directory": str(folder),
+            "threads": settings.threads,
+            # Nothing is fetched at run time, and no file but what a plan names is read.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+    database.execute("SET GLOBAL TimeZone = 'UTC'")
+    if warehouse is not None:
+        attach_store(database, warehouse)
+    # A file never changes once it is written.
+    database.execute("SET GLOBAL parquet_metadata_cache = true")
+    for dataset in DATASETS.values():
+        # Gives a union its columns and types where a version has no file, or files of an older schema.
+        empty = arrow_schema(avro_schema(dataset.topic.schema)).empty_table()
+        with database.cursor() as cursor:
+            cursor.register("empty_rows", empty)
+            cursor.execute(f"CREATE TABLE {empty_table(dataset.name)} AS SELECT * FROM empty_rows")
+    return database
 
 
 def empty_table(dataset: str) -> str:
@@ -77,10 +114,13 @@ def empty_table(dataset: str) -> str:
 class Query(AbstractContextManager["Query"]):
     """One running query; it raises QueryTooLarge, QueryInterrupted, ValueOutOfRange or TransientError."""
 
-    def __init__(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, cursor: Any, sql: str, parameters: Mapping[str, Any], *, done: Callable[[], None]
+    ) -> None:
         self._cursor = cursor
         self._sql = sql
         self._parameters = dict(parameters)
+        self._done = done
 
     def table(self) -> pa.Table:
         """The whole result."""
@@ -105,6 +145,7 @@ class Query(AbstractContextManager["Query"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._cursor.close()
+        self._done()
 
 
 class _translated(AbstractContextManager[None]):  # noqa: N801 - used as a function

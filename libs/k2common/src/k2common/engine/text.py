@@ -22,14 +22,14 @@ def json_expression(dataset: Dataset, *, typed: bool = False) -> str:
     """An SQL expression for a row as one JSON object; `typed` puts `type` first."""
     schema = arrow_schema(avro_schema(dataset.topic.schema))
     entries = [f"'type': '{TYPES[dataset.name]}'"] if typed else []
-    entries += [f"'{field.name}': {_exact(field)}" for field in schema]
+    entries += [f"'{field.name}': {exact(field)}" for field in schema]
     return f"to_json({{{', '.join(entries)}}})"
 
 
 def text_expressions(dataset: Dataset) -> str:
     """The dataset's columns as text for CSV; lists and maps as JSON, null as nothing."""
     schema = arrow_schema(avro_schema(dataset.topic.schema))
-    return ", ".join(f"{_flat(field)} AS {quoted(field.name)}" for field in schema)
+    return ", ".join(f"{flat(field)} AS {quoted(field.name)}" for field in schema)
 
 
 def lines(texts: Column) -> bytes:
@@ -48,21 +48,36 @@ def quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _exact(field: pa.Field) -> str:
+MICROSECONDS = {"ts_event": "ts_event_ns", "ts_ingest": "epoch_us(ts_ingest) * 1000"}
+"""Times in microseconds, and their nanoseconds."""
+
+
+def exact(field: pa.Field, *, numbers: bool = False, nanoseconds: bool = False) -> str:
+    """A column for JSON: decimals and nanoseconds as text, times as RFC 3339 with nine digits.
+
+    `numbers` gives decimals as doubles, `nanoseconds` gives times as text of integers.
+    """
     name = quoted(field.name)
-    if field.name == "ts_event":
-        # The microseconds are for partitions; the exact time is in nanoseconds.
-        return "strftime(make_timestamp_ns(ts_event_ns), '%Y-%m-%dT%H:%M:%S.%n') || 'Z'"
     if pa.types.is_timestamp(field.type):
-        return f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%f') || '000Z'"
+        return _time(field.name, nanoseconds=nanoseconds)
     if pa.types.is_decimal(field.type):
-        return f"rtrim(rtrim(CAST({name} AS VARCHAR), '0'), '.')"
+        return f"CAST({name} AS DOUBLE)" if numbers else f"rtrim(rtrim(CAST({name} AS VARCHAR), '0'), '.')"
     if field.name.endswith("_ns"):
         return f"CAST({name} AS VARCHAR)"
     return name
 
 
-def _flat(field: pa.Field) -> str:
+def flat(field: pa.Field, *, numbers: bool = False, nanoseconds: bool = False) -> str:
+    """A column as text for CSV."""
     if pa.types.is_nested(field.type):
         return f"CAST(to_json({quoted(field.name)}) AS VARCHAR)"
-    return f"CAST({_exact(field)} AS VARCHAR)"
+    return f"CAST({exact(field, numbers=numbers, nanoseconds=nanoseconds)} AS VARCHAR)"
+
+
+def _time(name: str, *, nanoseconds: bool) -> str:
+    if nanoseconds and name in MICROSECONDS:
+        return f"CAST({MICROSECONDS[name]} AS VARCHAR)"
+    if name == "ts_event":
+        # The microseconds are for partitions; the exact time is in nanoseconds.
+        return "strftime(make_timestamp_ns(ts_event_ns), '%Y-%m-%dT%H:%M:%S.%n') || 'Z'"
+    return f"strftime({quoted(name)}, '%Y-%m-%dT%H:%M:%S.%f') || '000Z'"

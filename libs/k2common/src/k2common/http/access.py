@@ -14,6 +14,7 @@ from k2common.http.keys import KeyFile
 from k2common.http.limits import Allowance, RateLimit
 from k2common.http.problems import Problem, problem_response
 from k2common.runtime.clock import Clock
+from k2common.runtime.gate import CALLER
 from k2common.settings.service import HttpSettings
 
 OPEN_PATHS = ("/livez", "/readyz", "/metrics")
@@ -53,6 +54,7 @@ class Access:
             return
         try:
             client = self._identified(scope)
+            CALLER.set(client)
             allowance = None if self._limit is None else self._limit.take(client)
             if allowance is not None and not allowance.passes:
                 raise _too_many(allowance)

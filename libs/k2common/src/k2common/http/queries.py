@@ -12,6 +12,7 @@ from k2common.engine.connection import QueryInterrupted, QueryTooLarge, ValueOut
 from k2common.errors import RecordError
 from k2common.http.problems import Problem, problem_response
 from k2common.iceberg.reader import UnknownVersion, VersionGone
+from k2common.runtime.gate import Overloaded, TooManyAtOnce
 
 PROBLEMS: dict[type[Exception], tuple[HTTPStatus, str]] = {
     UnknownVersion: (HTTPStatus.NOT_FOUND, "VERSION_UNKNOWN"),
@@ -19,8 +20,11 @@ PROBLEMS: dict[type[Exception], tuple[HTTPStatus, str]] = {
     QueryInterrupted: (HTTPStatus.GATEWAY_TIMEOUT, "QUERY_TIMEOUT"),
     QueryTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "QUERY_TOO_LARGE"),
     ValueOutOfRange: (HTTPStatus.UNPROCESSABLE_ENTITY, "VALUE_OUT_OF_RANGE"),
+    Overloaded: (HTTPStatus.SERVICE_UNAVAILABLE, "OVERLOADED"),
+    TooManyAtOnce: (HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_QUERIES"),
     RecordError: (HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER"),
 }
+RETRY = {"Retry-After": "1"}
 
 
 def install_query_problems(app: Starlette) -> None:
@@ -31,4 +35,5 @@ def install_query_problems(app: Starlette) -> None:
 
 async def _answer(request: Request, error: Exception) -> Response:
     status, code = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
-    return problem_response(Problem(status, code, str(error)), request)
+    headers = RETRY if isinstance(error, (Overloaded, TooManyAtOnce)) else None
+    return problem_response(Problem(status, code, str(error), headers=headers), request)

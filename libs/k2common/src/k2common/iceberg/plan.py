@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -81,14 +81,19 @@ class Plan:
 
     def of_day(self, day: int) -> Plan:
         """The files of one day."""
-        return self.of({path for path in self.paths if self._day(path) == day})
-
-    def of(self, paths: Set[str]) -> Plan:
-        """These files alone."""
         return replace(
             self,
-            all_visible=tuple(path for path in self.all_visible if path in paths),
-            straddling=tuple(path for path in self.straddling if path in paths),
+            all_visible=tuple(path for path in self.all_visible if self._day(path) == day),
+            straddling=tuple(path for path in self.straddling if self._day(path) == day),
+        )
+
+    def joined(self, others: Sequence[Plan]) -> Plan:
+        """The files of this plan and of others of the same version and filter."""
+        plans = (self, *others)
+        return replace(
+            self,
+            all_visible=tuple(path for plan in plans for path in plan.all_visible),
+            straddling=tuple(path for plan in plans for path in plan.straddling),
         )
 
     def in_order(self, clock: str) -> list[Plan]:
@@ -100,14 +105,22 @@ class Plan:
         if len(entries) < len(self.paths) or not all(clock in entry.complete for entry in entries):
             return [self] if self.paths else []
         spans = sorted((*entry.span_ns(clock), entry.path) for entry in entries)
-        groups: list[set[str]] = []
+        groups: list[list[str]] = []
         end = -FURTHEST - 1
         for first, last, path in spans:
             if first > end:
-                groups.append(set())
-            groups[-1].add(path)
+                groups.append([])
+            groups[-1].append(path)
             end = max(end, last)
-        return [self.of(group) for group in groups]
+        whole = frozenset(self.all_visible)
+        return [
+            replace(
+                self,
+                all_visible=tuple(path for path in group if path in whole),
+                straddling=tuple(path for path in group if path not in whole),
+            )
+            for group in groups
+        ]
 
     def _day(self, path: str) -> int:
         return self.files[path].day if path in self.files else NO_DAY

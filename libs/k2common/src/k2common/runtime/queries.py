@@ -3,52 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from k2common.engine.connection import Engine, Query
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.gate import Gate
+from k2common.runtime.timings import step
 from k2common.settings.engine import EngineSettings
 
 Result = TypeVar("Result")
 
 
 class Queries:
-    """Runs queries in threads. A query whose caller has gone is interrupted and its thread waited for."""
+    """Runs queries in threads. A query whose caller has gone is interrupted and its thread waited for.
+
+    A stream that nobody reads on computes nothing and stands in nobody's way; only so many may be open.
+    """
 
     def __init__(self, engine: Engine, settings: EngineSettings) -> None:
         self._engine = engine
         self._seconds = settings.query_seconds
-        self._slots = asyncio.Semaphore(settings.concurrent_queries)
+        self._computing = _gate(settings.concurrent_queries, settings)
+        self._streams = _gate(settings.open_streams, settings)
         self._blocking = Blocking(workers=settings.concurrent_queries)
 
     async def table(self, sql: str, parameters: Mapping[str, Any]) -> pa.Table:
         """The whole result.
 
-        Raises QueryInterrupted past the time limit, and what Query raises.
+        Raises QueryInterrupted past the time limit, Overloaded and TooManyAtOnce as the gate, and what Query
+        raises.
         """
-        async with self._slots:
-            with self._engine.query(sql, parameters) as query:
-                return await self._run(query, query.table)
+        with step("query"):
+            async with self._computing.passed():
+                with self._engine.query(sql, parameters) as query:
+                    return await self._run(query, query.table)
 
     async def batches(
         self, sql: str, parameters: Mapping[str, Any], *, rows: int
-    ) -> AsyncIterator[pa.RecordBatch]:
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
         """The result in batches of about `rows`; the time limit is for each of them.
 
-        Raises as `table`.
+        Raises as `table`. Close it when it is not read to its end.
         """
-        async with self._slots:
+        async with self._streams.passed():
             with self._engine.query(sql, parameters) as query:
                 batches = query.batches(rows)
-                while (batch := await self._run(query, lambda: next(batches, None))) is not None:
+                while (batch := await self._next(query, batches)) is not None:
                     yield batch
 
     def close(self) -> None:
         """Wait for what runs."""
         self._blocking.close()
+
+    async def _next(self, query: Query, batches: Any) -> pa.RecordBatch | None:
+        async with self._computing.passed():
+            return await self._run(query, lambda: next(batches, None))
 
     async def _run(self, query: Query, function: Callable[[], Result]) -> Result:
         task = asyncio.create_task(self._blocking.run(function))
@@ -60,3 +72,7 @@ class Queries:
                 query.interrupt()
                 await asyncio.wait({task}, timeout=0.05)
         return task.result()
+
+
+def _gate(width: int, settings: EngineSettings) -> Gate:
+    return Gate(width=width, waiting=settings.waiting_queries, seconds=settings.waiting_seconds)

@@ -9,10 +9,22 @@ class EngineSettings(Block):
     """Block `K2_ENGINE__*`."""
 
     memory_megabytes: int = Field(
-        default=1024, ge=128, description="All queries of the process together; more spills to disk."
+        default=512, ge=128, description="One query; more spills to disk, and what cannot spill is refused."
     )
-    threads: int = Field(default=2, ge=1, le=256, description="Threads of all queries together.")
-    concurrent_queries: int = Field(default=4, ge=1, le=256, description="Queries that run side by side.")
+    spill_megabytes: int = Field(
+        default=10_240, ge=0, description="One query's files on disk; a query that needs more is refused."
+    )
+    threads: int = Field(default=2, ge=1, le=256, description="Threads of one query.")
+    concurrent_queries: int = Field(default=4, ge=1, le=256, description="Queries that compute side by side.")
+    open_streams: int = Field(
+        default=8, ge=1, le=1_000, description="Streams that are open at once; they compute by turns."
+    )
+    waiting_queries: int = Field(
+        default=64, ge=0, le=100_000, description="So many more may wait; beyond that they are refused."
+    )
+    waiting_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="A query that did not begin by then is refused."
+    )
     query_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="A query without an answer by then is given up."
     )

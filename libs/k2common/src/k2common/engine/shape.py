@@ -1,0 +1,86 @@
+"""Rows as a caller wants them: which columns, how times and decimals are written, as JSON, as text, as Arrow.
+
+No caller's word stands in the SQL: names of the vendor's own attributes are parameters, and columns have
+numbers until they leave the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from k2common.columnar.arrow import arrow_schema
+from k2common.engine.scan import Parameters
+from k2common.engine.text import MICROSECONDS, columns_of, exact, flat, quoted
+from k2common.schemas.datasets import Dataset, avro_schema
+
+ATTRIBUTE = "attributes."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """`fields` are columns, or `attributes.<name>` for one of the vendor's own.
+
+    Decimals are exact unless `numbers`, which makes them doubles. Times are RFC 3339 with nine digits in text
+    and microseconds in Arrow, unless `nanoseconds`, which makes them integers (strings in JSON).
+    """
+
+    dataset: Dataset
+    fields: Sequence[str]
+    numbers: bool = False
+    nanoseconds: bool = False
+
+    @classmethod
+    def whole(cls, dataset: Dataset) -> Shape:
+        """All columns, exact."""
+        return cls(dataset=dataset, fields=tuple(columns_of(dataset)))
+
+    def json(self, parameters: Parameters) -> str:
+        """A row as one JSON object in text."""
+        if not any(name.startswith(ATTRIBUTE) for name in self.fields):
+            entries = ", ".join(f"'{name}': {self._exact(name, parameters)}" for name in self.fields)
+            return f"CAST(to_json({{{entries}}}) AS VARCHAR)"
+        pairs = [f"{self._key(name, parameters)}, {self._exact(name, parameters)}" for name in self.fields]
+        return f"CAST(json_object({', '.join(pairs)}) AS VARCHAR)"
+
+    def text(self, parameters: Parameters) -> str:
+        """The columns as text, c0 and so on; lists and maps as JSON, null as nothing."""
+        return self._numbered([self._flat(name, parameters) for name in self.fields])
+
+    def native(self, parameters: Parameters) -> str:
+        """The columns as they are, c0 and so on."""
+        return self._numbered([self._native(name, parameters) for name in self.fields])
+
+    def named(self, numbered: pa.Schema) -> pa.Schema:
+        """The fields' names for what `native` gave."""
+        renamed = [numbered.field(n).with_name(name) for n, name in enumerate(self.fields)]
+        return pa.schema(renamed)
+
+    def _numbered(self, expressions: Sequence[str]) -> str:
+        return ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(expressions))
+
+    def _key(self, name: str, parameters: Parameters) -> str:
+        return parameters.bind(name) if name.startswith(ATTRIBUTE) else f"'{name}'"
+
+    def _exact(self, name: str, parameters: Parameters) -> str:
+        if name.startswith(ATTRIBUTE):
+            return self._native(name, parameters)
+        return exact(self._field(name), numbers=self.numbers, nanoseconds=self.nanoseconds)
+
+    def _flat(self, name: str, parameters: Parameters) -> str:
+        if name.startswith(ATTRIBUTE):
+            return self._native(name, parameters)
+        return flat(self._field(name), numbers=self.numbers, nanoseconds=self.nanoseconds)
+
+    def _native(self, name: str, parameters: Parameters) -> str:
+        if name.startswith(ATTRIBUTE):
+            return f"attributes[{parameters.bind(name.removeprefix(ATTRIBUTE))}]"
+        if self.nanoseconds and name in MICROSECONDS:
+            return MICROSECONDS[name]
+        as_double = self.numbers and pa.types.is_decimal(self._field(name).type)
+        return f"CAST({quoted(name)} AS DOUBLE)" if as_double else quoted(name)
+
+    def _field(self, name: str) -> pa.Field:
+        return arrow_schema(avro_schema(self.dataset.topic.schema)).field(name)

@@ -1,0 +1,96 @@
+"""A bound on what runs side by side: more wait, the callers by turns, and beyond a limit they are refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+from k2common.errors import TransientError
+
+CALLER: ContextVar[str] = ContextVar("k2_caller", default="")
+"""Whose work this is: the id of a key, or an address."""
+
+
+class Overloaded(TransientError):
+    """As much waits as may; the same call may succeed in a moment."""
+
+
+class TooManyAtOnce(TransientError):
+    """This caller alone has as much waiting as one may have."""
+
+
+class Gate:
+    """Lets `width` in at once and `waiting` more wait; one caller may have half of the waiting places.
+
+    Callers take turns, each of them in the order of its calls: one with many does not hold up the others.
+    """
+
+    def __init__(self, *, width: int, waiting: int, seconds: float) -> None:
+        self._free = width
+        self._limit = waiting
+        self._seconds = seconds
+        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(len(queue) for queue in self._queues.values())
+
+    @asynccontextmanager
+    async def passed(self) -> AsyncIterator[None]:
+        """Inside the gate.
+
+        Raises Overloaded or TooManyAtOnce, and Overloaded when the turn did not come within `seconds`.
+        """
+        await self._enter(CALLER.get())
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _enter(self, caller: str) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        if self.waiting >= self._limit:
+            raise Overloaded(f"{self._limit} queries wait already")
+        queue = self._queues.setdefault(caller, deque())
+        if len(queue) >= max(1, self._limit // 2):
+            raise TooManyAtOnce(f"{len(queue)} queries of this caller wait already")
+        turn = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        await self._until(turn, caller)
+
+    async def _until(self, turn: asyncio.Future[None], caller: str) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if turn.done() and not turn.cancelled():
+                self._leave()  # the turn came in the same moment
+            else:
+                self._forget(turn, caller)
+            if isinstance(error, TimeoutError):
+                raise Overloaded(f"the query did not begin within {self._seconds:g} s") from None
+            raise
+
+    def _leave(self) -> None:
+        while self._queues:
+            caller, queue = self._queues.popitem(last=False)
+            turn = queue.popleft()
+            if queue:
+                self._queues[caller] = queue
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def _forget(self, turn: asyncio.Future[None], caller: str) -> None:
+        queue = self._queues.get(caller)
+        if queue is not None and turn in queue:
+            queue.remove(turn)
+            if not queue:
+                del self._queues[caller]

@@ -1,0 +1,160 @@
+"""Trades and quotes over HTTP: ranges, the newest per symbol, and the same by a JSON body."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from k2common.engine.scan import Order
+from k2common.http.negotiation import MEDIA_TYPES, choose
+from k2common.http.paging import sign, verify
+from k2common.http.parameters import require_known
+from k2common.http.streaming import Streamed
+from k2common.iceberg.asof import AsOf
+from k2common.schemas.datasets import QUOTES, TRADES, Dataset
+
+from query_service import tick_parameters as given
+from query_service.answers import Parts, caching, meta_of, resolved, told_before, unchanged
+from query_service.documentation import BODY_ANSWERS, ROWS_ANSWERS
+from query_service.formats import writer
+from query_service.parameters import ListParameters, OutputParameters, fault
+from query_service.rows import Asked, Page, filter_digest, page_json
+
+
+def rows_routes(parts: Parts) -> APIRouter:
+    """The endpoints of trades and quotes."""
+    router = APIRouter(prefix="/v1", tags=["rows"])
+
+    @router.get("/trades", summary="Trades of a range, in the total order", responses=ROWS_ANSWERS)
+    async def trades(request: Request, query: given.Trades) -> Response:
+        return await _listing(parts, request, query, TRADES)
+
+    @router.get("/quotes", summary="Quotes of a range, in the total order", responses=ROWS_ANSWERS)
+    async def quotes(request: Request, query: given.Quotes) -> Response:
+        return await _listing(parts, request, query, QUOTES)
+
+    @router.post("/trades/query", summary="Trades, asked for by a JSON body", responses=BODY_ANSWERS)
+    async def query_trades(request: Request, body: given.TradesBody) -> Response:
+        require_known(request, ())
+        return await _listing(parts, request, body, TRADES)
+
+    @router.post("/quotes/query", summary="Quotes, asked for by a JSON body", responses=BODY_ANSWERS)
+    async def query_quotes(request: Request, body: given.QuotesBody) -> Response:
+        require_known(request, ())
+        return await _listing(parts, request, body, QUOTES)
+
+    @router.get("/trades/latest", summary="The newest trade of each symbol", responses=ROWS_ANSWERS)
+    async def latest_trades(request: Request, query: given.LatestTrades) -> Response:
+        return await _latest(parts, request, query, TRADES)
+
+    @router.get("/quotes/latest", summary="The newest quote of each symbol", responses=ROWS_ANSWERS)
+    async def latest_quotes(request: Request, query: given.LatestQuotes) -> Response:
+        return await _latest(parts, request, query, QUOTES)
+
+    return router
+
+
+async def _listing(parts: Parts, request: Request, query: ListParameters, dataset: Dataset) -> Response:
+    form = choose(request, query.format)
+    wanted, shape, order = query.to_filter(), query.to_shape(dataset), query.to_order()
+    turned = _turned(parts, query, form)
+    as_of = await resolved(parts, turned.get("version", query.as_of), (dataset,))
+    asked = Asked(as_of=as_of, wanted=wanted, shape=shape, order=order)
+    digest = filter_digest(asked, "rows")
+    _check(turned, digest)
+    held = unchanged(request, as_of, query.as_of)
+    if held is not None:
+        return held
+    if form != "json":
+        unresolved = await parts.rows.unresolved(asked, frozenset())
+        made = writer(form, shape, _file_metadata(as_of))
+        body = parts.rows.stream(asked, made, limit=query.limit)
+        return _streamed(parts, request, query, as_of, form, body, unresolved)
+    page = await parts.rows.page(asked, limit=query.page_size(), key=turned.get("key"))
+    unresolved = [] if turned else await parts.rows.unresolved(asked, page.symbols)
+    return _page(parts, request, query, asked, page, digest, unresolved)
+
+
+async def _latest(parts: Parts, request: Request, query: OutputParameters, dataset: Dataset) -> Response:
+    form = choose(request, query.format)
+    wanted, shape = query.to_filter(), query.to_shape(dataset)
+    turned = _turned(parts, query, form)
+    as_of = await resolved(parts, turned.get("version", query.as_of), (dataset,))
+    asked = Asked(as_of=as_of, wanted=wanted, shape=shape, order=Order(clock=wanted.clock))
+    digest = filter_digest(asked, "latest")
+    _check(turned, digest)
+    held = unchanged(request, as_of, query.as_of)
+    if held is not None:
+        return held
+    limit = query.page_size() if form == "json" else query.limit
+    made = writer("ndjson" if form == "json" else form, shape, _file_metadata(as_of))
+    found = await parts.latest.rows(asked, made, after=turned.get("key", [None])[0], limit=limit)
+    unresolved = [] if turned or found.more else sorted(set(wanted.symbols) - set(found.symbols))
+    if form != "json":
+        schema = await parts.rows.schema(asked, made)
+        body = parts.rows.written(made, schema, found.rows)
+        return _streamed(parts, request, query, as_of, form, body, unresolved)
+    lines = found.rows["text"].to_pylist() if found.symbols else []
+    page = Page(lines=lines, next_key=[found.symbols[-1]] if found.more else None)
+    return _page(parts, request, query, asked, page, digest, unresolved)
+
+
+def _turned(parts: Parts, query: OutputParameters, form: str) -> Mapping[str, Any]:
+    """What the page token says; nothing without one. Raises Problem 400."""
+    if query.page_token is None:
+        return {}
+    if form != "json":
+        raise fault("page_token", "a stream has no pages", query.page_token[:100])
+    return verify(query.page_token, parts.page_key)
+
+
+def _check(turned: Mapping[str, Any], digest: str) -> None:
+    if turned and turned.get("filter") != digest:
+        raise fault("page_token", "page_token is of another request", None)
+
+
+def _file_metadata(as_of: AsOf) -> Mapping[str, str]:
+    """What an Arrow stream or a Parquet file says of itself."""
+    return {"k2.version": as_of.token or ""}
+
+
+def _streamed(
+    parts: Parts,
+    request: Request,
+    query: OutputParameters,
+    as_of: AsOf,
+    form: str,
+    body: AsyncGenerator[bytes, None],
+    unresolved: Sequence[str],
+) -> Response:
+    headers = {**caching(request, as_of, query.as_of), **told_before(as_of, unresolved)}
+    return Streamed(body, reader_seconds=parts.reader_seconds, media_type=MEDIA_TYPES[form], headers=headers)
+
+
+def _page(
+    parts: Parts,
+    request: Request,
+    query: OutputParameters,
+    asked: Asked,
+    page: Page,
+    digest: str,
+    unresolved: Sequence[str],
+) -> Response:
+    headers = caching(request, asked.as_of, query.as_of)
+    token = None
+    if page.next_key is not None:
+        payload = {"version": asked.as_of.token, "filter": digest, "key": list(page.next_key)}
+        token = sign(payload, parts.page_key)
+        if request.method == "GET":
+            headers["Link"] = f'<{request.url.include_query_params(page_token=token)}>; rel="next"'
+    parts.metrics.rows.labels(asked.shape.dataset.name).inc(len(page.lines))
+    meta = {
+        **meta_of(request, asked.as_of, query.as_of),
+        "row_count": len(page.lines),
+        "unresolved": list(unresolved),
+        "timezone": query.timezone,
+    }
+    body = page_json(page, token=token, meta=meta)
+    return Response(body, media_type=MEDIA_TYPES["json"], headers=headers)
