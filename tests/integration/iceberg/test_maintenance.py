@@ -155,7 +155,7 @@ def test_compaction_and_sweeping_beside_two_sinks_lose_and_double_nothing(
     while any(sink.is_alive() for sink in sinks):
         with suppress(TransientError):  # it lost every race
             merged += compact(
-                catalog, TRADES.table, order=TRADES.order, bounds=bounds(10_000), retention=KEEP_FEW
+                catalog, TRADES.table, order=TRADES.order, max_rows=10_000, retention=KEEP_FEW
             ).files
         swept += sweeper.sweep(now=datetime.now(UTC)).deleted
     assert [sink.exitcode for sink in sinks] == [0, 0]

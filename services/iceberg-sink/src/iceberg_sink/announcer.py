@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from k2common.iceberg.catalog import Catalog, load_table
+from k2common.iceberg.documents import live_versions
 from k2common.kafka.producer import TransactionalProducer
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import COMMITS
@@ -47,3 +49,15 @@ class Announcer:
                     "document": version.to_json(),
                 }
                 await work.send(COMMITS.name, key=version.table.encode(), value=self._codec.encode(message))
+
+
+def unrecorded(catalog: Catalog, table: str, recorded: Callable[[int], bool]) -> Sequence[Announcement]:
+    """The live versions that are not in ingest.versions, oldest first. Raises TransientError."""
+    loaded = load_table(catalog, table)
+    return [
+        Announcement(
+            version=live.version, snapshot_id=live.snapshot_id, metadata_location=loaded.metadata_location
+        )
+        for live in reversed(live_versions(loaded.metadata))
+        if not recorded(live.version.number)
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Set
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 
 from k2common.http.app import create_app
@@ -20,13 +20,25 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.share import Share, Work
-from k2common.schemas.datasets import COMMANDS, COMMITS, DATASETS, MARKET_DATASETS, STATUS, Dataset
+from k2common.schemas.datasets import (
+    COMMANDS,
+    COMMITS,
+    DATASETS,
+    MARKET_DATASETS,
+    OWN_TABLES,
+    STATUS,
+    TABLES,
+    Dataset,
+    OwnTable,
+)
 from k2common.versions import Version
 
-from iceberg_sink.announcer import Announcer
+from iceberg_sink.announcer import Announcement, Announcer
 from iceberg_sink.batches import BatchWriter
 from iceberg_sink.commands import Commands
-from iceberg_sink.metrics import SinkMetrics
+from iceberg_sink.maintenance import Maintenance, Upkeep
+from iceberg_sink.maintenance_routes import MaintenanceRoutes
+from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from iceberg_sink.openapi import api
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses, earliest_resume
@@ -42,6 +54,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
     """The probes, and loops that follow the statuses and work on this replica's share of the tables."""
     registry = SchemaRegistry(settings.registry)
     blocking = Blocking(workers=4)
+    maintaining = Blocking(workers=1)
     try:
         catalog = await blocking.run(open_catalog, settings.iceberg)
         heads = [await blocking.run(_head, catalog, d.table) for d in MARKET_DATASETS.values()]
@@ -81,15 +94,37 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                 announcer=lambda: Announcer(settings.kafka, codec=commits, owner=owner),
             )
 
+        async def announce(table: Dataset | OwnTable, announcements: Sequence[Announcement]) -> None:
+            if announcements:
+                announcer = Announcer(settings.kafka, codec=commits, owner=f"{table.name}-maintenance")
+                async with announcer.producer:
+                    await announcer.announce(announcements)
+
+        maintenance = Maintenance(
+            Upkeep(
+                catalog=catalog,
+                reader=tools.reader,
+                settings=settings.maintenance,
+                live_snapshots=settings.iceberg.live_snapshots,
+                attempts=settings.iceberg.commit_attempts,
+                announce=announce,
+                blocking=maintaining,
+                clock=runtime.clock,
+                metrics=MaintenanceMetrics(runtime.metrics),
+                tables=TABLES,
+            )
+        )
+
         def works(places: Set[Place]) -> Mapping[str, Work]:
             by_topic: dict[str, set[int]] = defaultdict(set)
             for topic, partition in places:
                 by_topic[topic].add(partition)
-            return {
+            found: dict[str, Work] = {
                 dataset.table: writer(dataset, by_topic[dataset.topic.name]).run
                 for dataset in DATASETS.values()
                 if dataset.topic.name in by_topic
             }
+            return {**found, "maintenance": maintenance.look_after(looked_after(places))}
 
         share = Share(
             settings.kafka,
@@ -107,7 +142,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         runtime.readiness.waiting(FOLLOWING, "statuses and commands are being read")
         tag_routes = TagRoutes(Tags(catalog), tools.reader, blocking=blocking, clock=runtime.clock)
         app = create_app(
-            [*tag_routes.routes(), *documented(api)],
+            [*MaintenanceRoutes(maintenance).routes(), *tag_routes.routes(), *documented(api)],
             readiness=runtime.readiness,
             metrics=runtime.metrics,
             settings=settings.http,
@@ -124,7 +159,15 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             app=app, loops=[lasting(name, work, runtime.stop) for name, work in works_of_service.items()]
         )
     finally:
+        maintaining.close()
         blocking.close()
+
+
+def looked_after(places: Set[Place]) -> list[str]:
+    """The tables that the owner of these partitions maintains: one of each first partition is enough."""
+    tables = [d.table for d in DATASETS.values() if (d.topic.name, 0) in places]
+    # Tables without a topic go to who has this one's.
+    return [*tables, *(t.table for t in OWN_TABLES)] if (COMMITS.name, 0) in places else tables
 
 
 def _head(catalog: Catalog, table: str) -> Version | None:

@@ -32,3 +32,26 @@ class SinkMetrics:
             ["table"],
             registry=registry,
         )
+
+
+class MaintenanceMetrics:
+    """Metrics of the work on tables beside the commits."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.seconds = Histogram(
+            "k2_maintenance_passes_completed_seconds",
+            "Time of a pass.",
+            ["table", "task"],
+            registry=registry,
+        )
+        self.failed = Counter(
+            "k2_maintenance_passes_failed", "Passes that failed.", ["table", "task"], registry=registry
+        )
+        self.compacted = Counter(
+            "k2_files_compacted", "Files merged into others.", ["table"], registry=registry
+        )
+        self.expired = Counter("k2_snapshots_expired", "Snapshots expired.", ["table"], registry=registry)
+        self.collected = Counter(
+            "k2_files_collected", "Files deleted that nothing named.", ["table"], registry=registry
+        )
+        self.purged = Counter("k2_rows_purged", "Rows deleted for good.", ["table"], registry=registry)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from k2common.iceberg.reader import VersionReader
-from k2common.schemas.datasets import Dataset
+from k2common.schemas.datasets import Dataset, OwnTable
 
 
 class Recorded:
     """Asks the table about a number that it does not know, and remembers what else the answer held."""
 
-    def __init__(self, reader: VersionReader, dataset: Dataset) -> None:
+    def __init__(self, reader: VersionReader, dataset: Dataset | OwnTable) -> None:
         self._reader = reader
         self._dataset = dataset
         self._known: frozenset[int] = frozenset()

@@ -31,6 +31,50 @@ class SinkSettings(Block):
     )
 
 
+class MaintenanceSettings(Block):
+    """Block `K2_MAINTENANCE__*`."""
+
+    compact_interval_seconds: float = Field(
+        default=5.0, gt=0, le=86_400, description="How often files to merge are looked for."
+    )
+    compact_rows: int = Field(
+        default=250_000,
+        ge=1_000,
+        le=50_000_000,
+        description="At most so many rows are merged at a time; they are held in memory.",
+    )
+    compact_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024,
+        le=16 * 1024**3,
+        description="At most so many bytes of files, compressed, are merged at a time.",
+    )
+    expire_interval_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        description="How often snapshots of a table without commits expire; every commit expires some too.",
+    )
+    collect_interval_seconds: float = Field(
+        default=600.0, gt=0, le=86_400, description="How often files that nothing names are looked for."
+    )
+    collect_guard_seconds: float = Field(
+        default=10_800.0,
+        ge=1,
+        le=30 * 86_400,
+        description="A file is deleted after nothing has named it for so long; longer than any request.",
+    )
+    purge_interval_seconds: float = Field(
+        default=3_600.0, gt=0, le=86_400, description="How often rows to purge are looked for."
+    )
+    purge_after_seconds: float = Field(
+        default=30 * 86_400.0,
+        ge=1,
+        le=3_660 * 86_400,
+        description="Rows of an upload are deleted for good so long after it was taken back.",
+    )
+
+
 class IcebergSinkSettings(ServiceBlocks):
     """All blocks of the service."""
 
@@ -38,3 +82,4 @@ class IcebergSinkSettings(ServiceBlocks):
     registry: RegistrySettings
     iceberg: IcebergSettings
     sink: SinkSettings
+    maintenance: MaintenanceSettings

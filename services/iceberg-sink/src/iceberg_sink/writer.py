@@ -14,7 +14,7 @@ from k2common.columnar.record_batch import FetchedBatch
 from k2common.errors import Fenced, SetupError
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.documents import head_version, live_versions
+from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.reader import VersionReader
 from k2common.kafka.consumer import BatchReader
@@ -24,7 +24,7 @@ from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import COMMANDS, STATUS, Dataset
 from k2common.versions import Version
 
-from iceberg_sink.announcer import Announcement, Announcer
+from iceberg_sink.announcer import Announcement, Announcer, unrecorded
 from iceberg_sink.batches import BatchWriter, Written
 from iceberg_sink.change import SinkChange
 from iceberg_sink.commands import Commands
@@ -243,16 +243,7 @@ class TableWriter:
     async def _announce_live(self) -> None:
         """Announce again what an owner that was killed between commit and announcement has left."""
         if self._dataset.versioned:
-            await self._announcer.announce(await self._tools.blocking.run(self._unrecorded))
-
-    def _unrecorded(self) -> list[Announcement]:
-        table = load_table(self._tools.catalog, self._dataset.table)
-        return [
-            Announcement(
-                version=live.version,
-                snapshot_id=live.snapshot_id,
-                metadata_location=table.metadata_location,
+            left = await self._tools.blocking.run(
+                unrecorded, self._tools.catalog, self._dataset.table, self._recorded
             )
-            for live in reversed(live_versions(table.metadata))
-            if not self._recorded(live.version.number)
-        ]
+            await self._announcer.announce(left)

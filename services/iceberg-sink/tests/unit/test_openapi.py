@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from iceberg_sink.maintenance_routes import MaintenanceRoutes
 from iceberg_sink.openapi import OPERATIONS, api
 from iceberg_sink.tag_routes import TagRoutes
 
@@ -9,7 +10,8 @@ NONE = cast(Any, None)
 
 
 def test_every_route_is_documented_and_every_documented_one_exists() -> None:
-    routes = [*TagRoutes(NONE, NONE, blocking=NONE, clock=NONE).routes()]
+    tags = TagRoutes(NONE, NONE, blocking=NONE, clock=NONE)
+    routes = [*tags.routes(), *MaintenanceRoutes(NONE).routes()]
     served = {(m.lower(), route.path) for route in routes for m in route.methods or () if m != "HEAD"}
     assert served == {(operation.method, operation.path) for operation in OPERATIONS}
 

@@ -15,7 +15,7 @@ from pyiceberg.transforms import DayTransform
 from k2common.errors import SetupError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.schema import iceberg_schema
-from k2common.schemas.datasets import DATASETS, OWN_TABLES, Dataset, OwnTable, avro_schema
+from k2common.schemas.datasets import TABLES, Dataset, OwnTable, avro_schema
 
 PROPERTIES: dict[str, Any] = {
     "format-version": "2",
@@ -29,9 +29,7 @@ PROPERTIES: dict[str, Any] = {
 FIRST_PARTITION_FIELD_ID = 1000
 
 
-def ensure_tables(
-    catalog: Catalog, datasets: Iterable[Dataset | OwnTable] = (*DATASETS.values(), *OWN_TABLES)
-) -> None:
+def ensure_tables(catalog: Catalog, datasets: Iterable[Dataset | OwnTable] = tuple(TABLES.values())) -> None:
     """Create the tables that are missing and add the columns that a newer schema brought.
 
     Raises SetupError when a column's type changed, TransientError when the catalogue does not answer.

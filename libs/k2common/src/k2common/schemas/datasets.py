@@ -72,6 +72,8 @@ class OwnTable:
     schema: str
     order: tuple[str, ...]
     partition_by: str | None = None
+    visibility: bool = False
+    versioned: bool = False
 
 
 TICK_ORDER = ("symbol", "ts_event_ns", "sequence", "upload_id", "line")
@@ -179,6 +181,10 @@ OWN_TABLES: tuple[OwnTable, ...] = (TAGS,)
 
 DATASETS: Mapping[str, Dataset] = {
     d.name: d for d in (TRADES, QUOTES, BARS, INSTRUMENTS, CORPORATE_ACTIONS, REJECTS, UPLOADS, VERSIONS)
+}
+TABLES: Mapping[str, Dataset | OwnTable] = {
+    **{dataset.table: dataset for dataset in DATASETS.values()},
+    **{own.table: own for own in OWN_TABLES},
 }
 MARKET_DATASETS: Mapping[str, Dataset] = {n: d for n, d in DATASETS.items() if d.visibility}
 TOPICS: tuple[Topic, ...] = (

@@ -1,0 +1,57 @@
+"""What a table is made of now: versions, snapshots, files, rows, bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyiceberg.table import Table
+
+from k2common.errors import TransientError
+from k2common.iceberg.catalog import AWAY
+from k2common.iceberg.documents import head_version
+from k2common.iceberg.rewriting import Bounds
+from k2common.versions import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Counts of the table as loaded.
+
+    `small_files` may be merged with others; `metadata_files` are those that the table's own log names.
+    """
+
+    head: Version | None
+    snapshots: int
+    data_files: int
+    small_files: int
+    rows: int
+    bytes: int
+    manifests: int
+    metadata_files: int
+
+
+def inventory(table: Table, *, bounds: Bounds) -> Inventory:
+    """Read the newest manifests and count.
+
+    Raises TransientError when the warehouse does not answer.
+    """
+    snapshot = table.current_snapshot()
+    try:
+        manifests = [] if snapshot is None else snapshot.manifests(table.io)
+        files = [
+            entry.data_file
+            for manifest in manifests
+            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        ]
+    except AWAY as error:
+        raise TransientError(f"{'.'.join(table.name())} cannot be read: {error}") from error
+    return Inventory(
+        head=head_version(table),
+        snapshots=len(table.metadata.snapshots),
+        data_files=len(files),
+        small_files=sum(not bounds.is_large(file) for file in files),
+        rows=sum(file.record_count for file in files),
+        bytes=sum(file.file_size_in_bytes for file in files),
+        manifests=len(manifests),
+        metadata_files=1 + len(table.metadata.metadata_log),
+    )
