@@ -12,7 +12,7 @@ from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate
 
 from k2common.errors import TransientError
 from k2common.iceberg.catalog import AWAY, load_table
-from k2common.iceberg.documents import ancestry, version_of
+from k2common.iceberg.documents import ancestry, head_of, tagged_version, version_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +26,14 @@ class Retention:
 def expired(metadata: TableMetadata, retention: Retention, *, adding: int = 0) -> list[int]:
     """Ids of the snapshots in main's ancestry that may go, oldest first; the current one never.
 
-    `adding` snapshots are about to join those that stay. The newest with a version stays, too: after a
-    rollback the tag is no way to it.
+    `adding` snapshots are about to join those that stay. None may go after a rollback until the sink has
+    committed again: what main went back to would be lost, and with it where to go on reading.
     """
+    head, tagged = head_of(metadata), tagged_version(metadata)
+    if tagged is not None and (head is None or head.number < tagged.number):
+        return []
     protected = {ref.snapshot_id for ref in metadata.refs.values()}
     chain = list(ancestry(metadata))
-    newest = next((s for s in chain if version_of(s) is not None), None)
-    protected |= set() if newest is None else {newest.snapshot_id}
     surplus = []
     for snapshot in reversed(chain[max(1, retention.live - adding) :]):
         version = version_of(snapshot)
