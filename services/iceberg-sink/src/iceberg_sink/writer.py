@@ -32,9 +32,11 @@ from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses
-from iceberg_sink.visibility import is_due
+from iceberg_sink.visibility import Commanded, is_due
 
 log = get_logger(__name__)
+IDLE_LOOK_SECONDS = 60.0
+"""How often an owner without work makes sure that the table still is as it left it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,7 @@ class TableWriter:
                     await self._commit(step, expected)
                     expected = {**expected, **step.offsets}
                 else:
-                    await self._look()
+                    await self._look(expected)
         except Fenced:
             self._tools.metrics.fenced.labels(self._dataset.table).inc()
             raise
@@ -211,19 +213,24 @@ class TableWriter:
         settled = self._tools.statuses.settle(name, version, topic=self._dataset.topic.name)
         self._tools.commands.settle(name, version, settled=settled)
 
-    async def _look(self) -> None:
-        """Commit without rows when that shows an upload, or hides it for another reason than loading."""
+    async def _look(self, expected: Mapping[int, int | None]) -> None:
+        """Commit without rows when that shows an upload, or hides it for another reason than loading.
+
+        Raises Fenced when the table has other offsets: main was rolled back, or another owner was there.
+        """
         name, now = self._dataset.name, self._tools.clock.monotonic()
         # One owner is enough, and there always is one of the first partition.
-        if not self._dataset.visibility or 0 not in self._partitions:
-            return
-        complete = self._tools.statuses.complete(name)
-        commanded = self._tools.commands.pending(name)
-        if not (complete or commanded) or now - self._looked < self._sink.look_seconds:
+        decides = self._dataset.visibility and 0 in self._partitions
+        complete = self._tools.statuses.complete(name) if decides else {}
+        commanded = self._tools.commands.pending(name) if decides else Commanded()
+        pause = self._sink.look_seconds if complete or commanded else IDLE_LOOK_SECONDS
+        if now - self._looked < pause:
             return
         self._looked = now
         head = await self._tools.blocking.run(self._head)
-        if head is None:
+        if (found := self._offsets(head)) != expected:
+            raise Fenced(f"{self._dataset.table}: started from {dict(expected)}, the table has {found}")
+        if head is None or not decides:
             return
         if is_due(head, complete, commanded, topic=self._dataset.topic.name):
             self._looked = 0.0
