@@ -24,6 +24,7 @@ from k2common.schemas.datasets import COMMITS, DATASETS
 from k2common.settings.service import HttpSettings
 
 from query_service.answers import Parts
+from query_service.bars_routes import bars_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
 from query_service.planning import Planner
@@ -96,6 +97,7 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     """All endpoints with what every HTTP service has."""
     app = FastAPI(title="K2 query-service", version="1", description=DESCRIPTION)
     app.include_router(rows_routes(parts))
+    app.include_router(bars_routes(parts))
     app.include_router(routes(parts))
     app.add_middleware(Attended)
     install_compression(app)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from difflib import get_close_matches
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 from fastapi import Query
 from k2common.domain.time import parse_time
 from k2common.engine.scan import Filter, Order
@@ -50,8 +52,8 @@ class VersionParameters(_Parameters):
     )
 
 
-class RowsParameters(VersionParameters):
-    """A range of rows."""
+class RangeParameters(VersionParameters):
+    """A range of event times."""
 
     symbols: str = Field(
         default="*",
@@ -83,11 +85,6 @@ class RowsParameters(VersionParameters):
         max_length=64,
         description="The zone of start and end where they name none.",
         examples=["Australia/Sydney"],
-    )
-    time_field: Literal["ts_event", "ts_recv", "ts_ingest"] = Field(
-        default="ts_event",
-        description="The clock of start, end and the order: the venue's, the receiver's, or this platform's.",
-        examples=["ts_event"],
     )
     include_conditions: str | None = Field(
         default=None,
@@ -121,12 +118,11 @@ class RowsParameters(VersionParameters):
             trading_date=None if self.trading_date is None else self.trading_date.isoformat(),
             include_conditions=split(self.include_conditions),
             exclude_conditions=split(self.exclude_conditions),
-            clock=CLOCKS[self.time_field],
         )
 
 
-class OutputParameters(RowsParameters):
-    """Rows, and how they are written."""
+class WrittenParameters(_Parameters):
+    """How rows are written, and how many of them."""
 
     fields: str | None = Field(
         default=None,
@@ -163,22 +159,24 @@ class OutputParameters(RowsParameters):
         examples=["csv"],
     )
 
-    def to_shape(self, dataset: Dataset) -> Shape:
-        """What is given of each row.
+    def to_shape(self, dataset: Dataset, schema: pa.Schema | None = None) -> Shape:
+        """What is given of each row, of the dataset's columns or of those of `schema`.
 
-        Raises Problem 400 for a field that the dataset does not have.
+        Raises Problem 400 for a field that there is not.
         """
-        known = columns_of(dataset)
+        known = columns_of(dataset) if schema is None else list(schema.names)
         fields = split(self.fields) or known
         for name in fields:
-            if name not in known and not ATTRIBUTE.fullmatch(name):
+            if name not in known and not (schema is None and ATTRIBUTE.fullmatch(name)):
                 (nearest,) = get_close_matches(name, known, n=1, cutoff=0.0)
-                raise fault("fields", f"{dataset.name} has no field {name}; did you mean {nearest}?", name)
+                whose = f"{dataset.name} has" if schema is None else "there is"
+                raise fault("fields", f"{whose} no field {name}; did you mean {nearest}?", name)
         return Shape(
             dataset=dataset,
             fields=tuple(fields),
             numbers=self.price_format == "number",
             nanoseconds=self.timestamp_format == "ns",
+            schema=schema,
         )
 
     def page_size(self) -> int:
@@ -187,6 +185,24 @@ class OutputParameters(RowsParameters):
         if limit > MAX_PAGE:
             raise fault("limit", f"a page has at most {MAX_PAGE} rows", str(limit))
         return limit
+
+
+class RowsParameters(RangeParameters):
+    """A range of rows by any of their clocks."""
+
+    time_field: Literal["ts_event", "ts_recv", "ts_ingest"] = Field(
+        default="ts_event",
+        description="The clock of start, end and the order: the venue's, the receiver's, or this platform's.",
+        examples=["ts_event"],
+    )
+
+    def to_filter(self) -> Filter:
+        """The conditions. Raises Problem 400."""
+        return replace(super().to_filter(), clock=CLOCKS[self.time_field])
+
+
+class OutputParameters(WrittenParameters, RowsParameters):
+    """Rows, and how they are written."""
 
 
 class ListParameters(OutputParameters):

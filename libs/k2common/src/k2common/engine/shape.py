@@ -24,13 +24,15 @@ class Shape:
     """`fields` are columns, or `attributes.<name>` for one of the vendor's own.
 
     Decimals are exact unless `numbers`, which makes them doubles. Times are RFC 3339 with nine digits in text
-    and microseconds in Arrow, unless `nanoseconds`, which makes them integers (strings in JSON).
+    and microseconds in Arrow, unless `nanoseconds`, which makes them integers (strings in JSON). `schema` has
+    the columns where they are not the dataset's own.
     """
 
     dataset: Dataset
     fields: Sequence[str]
     numbers: bool = False
     nanoseconds: bool = False
+    schema: pa.Schema | None = None
 
     @classmethod
     def whole(cls, dataset: Dataset) -> Shape:
@@ -83,4 +85,7 @@ class Shape:
         return f"CAST({quoted(name)} AS DOUBLE)" if as_double else quoted(name)
 
     def _field(self, name: str) -> pa.Field:
-        return arrow_schema(avro_schema(self.dataset.topic.schema)).field(name)
+        schema = self.schema
+        if schema is None:
+            schema = arrow_schema(avro_schema(self.dataset.topic.schema))
+        return schema.field(name)
