@@ -1,5 +1,6 @@
 """One command makes every topic, subject and table, and doing it again changes nothing."""
 
+import os
 from pathlib import Path
 
 import httpx
@@ -8,10 +9,12 @@ from k2common.errors import SetupError
 from k2common.iceberg.catalog import open_catalog
 from k2common.kafka.positions import all_records
 from k2common.kafka.topics import TopicAdmin
-from k2common.provision import ProvisionSettings, provision
+from k2common.provision import ProvisionSettings, main, provision
 from k2common.schemas.datasets import DATASETS, OWN_TABLES, POSITIONS, TOPICS
 from k2common.settings.load import load
 from k2local.fleet import environment
+from k2local.ports import free_port
+from k2local.settings import LocalSettings
 from k2local.stack import LocalStack
 
 
@@ -46,3 +49,15 @@ async def test_a_schema_that_breaks_its_subject_stops(
     monkeypatch.setattr("k2common.provision.avro_schema", lambda _: broken)
     with pytest.raises(SetupError, match="refuses the schema"):
         await provision(settings)
+
+
+def test_neighbours_that_stay_away_end_it_with_a_code_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = LocalSettings(home=tmp_path, cache=tmp_path, base_port=free_port(4))
+    for name, value in environment(local).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(wait_seconds=0)
+    assert ended.value.code == os.EX_TEMPFAIL
+    assert "provision: waits: " in capsys.readouterr().err

@@ -87,6 +87,17 @@ class Fleet:
         return pid
 
 
+class GivenFleet(Fleet):
+    """A fleet that somebody else runs, by its services' addresses and Kafka's port; nothing can be killed."""
+
+    def __init__(self, urls: Mapping[str, str], settings: LocalSettings) -> None:
+        super().__init__(settings)
+        self._urls = urls
+
+    def url(self, service: str) -> str:
+        return self._urls[service]
+
+
 @contextmanager
 def running_fleet(
     home: Path, cache: Path, *, environ: Mapping[str, str] | None = None, on_s3: bool = False

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 
 import pyarrow as pa
 
 from k2common.columnar.encode import RecordEncoder
-from k2common.errors import SetupError
+from k2common.errors import SetupError, TransientError
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.tables import ensure_tables
 from k2common.kafka.positions import all_records
@@ -25,6 +26,9 @@ from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.load import load
 from k2common.settings.registry import RegistrySettings
+
+WAIT_SECONDS = 120.0
+PAUSE_SECONDS = 1.0
 
 
 class ProvisionSettings(Block):
@@ -67,13 +71,25 @@ async def _seed_positions(settings: KafkaSettings, schema_id: int) -> None:
                 await work.send(POSITIONS.name, key=str(partition).encode(), value=value, partition=partition)
 
 
-def main() -> None:
-    """Entry point; exit code 78 when it cannot be done as configured."""
-    try:
-        asyncio.run(provision(load(ProvisionSettings, os.environ)))
-    except SetupError as error:
-        sys.stderr.write(f"provision: {error}\n")
-        sys.exit(os.EX_CONFIG)
+def main(*, wait_seconds: float = WAIT_SECONDS) -> None:
+    """Entry point: neighbours that are away are waited for.
+
+    Exit code 78 when it cannot be done as configured, 75 when a neighbour stayed away.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            asyncio.run(provision(load(ProvisionSettings, os.environ)))
+        except SetupError as error:
+            sys.stderr.write(f"provision: {error}\n")
+            sys.exit(os.EX_CONFIG)
+        except TransientError as error:
+            sys.stderr.write(f"provision: waits: {error}\n")
+            if time.monotonic() >= deadline:
+                sys.exit(os.EX_TEMPFAIL)
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
 
 
 if __name__ == "__main__":

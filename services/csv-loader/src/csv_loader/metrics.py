@@ -26,3 +26,9 @@ class LoaderMetrics:
             "k2_chunks_published_seconds", "Time of a transaction.", registry=registry
         )
         self.partitions = Gauge("k2_partitions_owned", "Input partitions of this replica.", registry=registry)
+        self.waiting = Gauge(
+            "k2_chunks_waiting",
+            "Messages between the last look and the log's end, by input partition.",
+            ["partition"],
+            registry=registry,
+        )

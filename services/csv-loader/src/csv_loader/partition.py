@@ -94,10 +94,14 @@ class PartitionLoader:
                 self._kafka, {(CHUNKS.name, self._partition): position.offset}
             ) as reader:
                 log.info("partition taken", partition=self._partition, attempts=position.attempts)
-                messages = await self._fetched(reader, stop)
-                if messages:
-                    await self._begin(producer, position)
-                    await self._work(producer, reader, messages, stop)
+                try:
+                    messages = await self._fetched(reader, stop)
+                    if messages:
+                        await self._begin(producer, position)
+                        await self._work(producer, reader, messages, stop)
+                finally:
+                    # From now on another replica tells.
+                    self._tools.metrics.waiting.labels(str(self._partition)).set(0)
 
     async def _work(
         self,
@@ -167,9 +171,16 @@ class PartitionLoader:
             fetched = await reader.fetch(
                 limit=loader.chunks_per_transaction, wait_seconds=loader.wait_seconds
             )
-            if messages := fetched.get((CHUNKS.name, self._partition)):
+            messages = fetched.get((CHUNKS.name, self._partition), ())
+            await self._count_waiting(reader, len(messages))
+            if messages:
                 return messages
         return ()
+
+    async def _count_waiting(self, reader: MessageReader, fetched: int) -> None:
+        place = (CHUNKS.name, self._partition)
+        behind = (await reader.ends())[place] - (await reader.positions())[place]
+        self._tools.metrics.waiting.labels(str(self._partition)).set(behind + fetched)
 
     async def _batch(self, reader: MessageReader, messages: Sequence[Any]) -> Batch:
         offset = (await reader.positions())[(CHUNKS.name, self._partition)]

@@ -1,9 +1,10 @@
 """What every service is told about itself."""
 
+import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from k2common.settings.block import Block
 
@@ -12,11 +13,18 @@ class ServiceSettings(Block):
     """Block `K2_SERVICE__*`."""
 
     replica: str = Field(
-        "0", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Name of this process among its equals."
+        "0",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Name of this process among its equals; hostname stands for the machine's own.",
     )
     drain_seconds: float = Field(
         20.0, gt=0, le=600, description="After SIGTERM, work in hand is finished within this time."
     )
+
+    @field_validator("replica")
+    @classmethod
+    def _named(cls, replica: str) -> str:
+        return socket.gethostname()[:64] if replica == "hostname" else replica
 
 
 class HttpSettings(Block):

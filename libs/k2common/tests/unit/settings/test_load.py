@@ -1,5 +1,7 @@
 """A service starts with the settings that were meant, or says which one is wrong."""
 
+import socket
+
 import pytest
 from k2common.errors import SetupError
 from k2common.settings.block import Block
@@ -21,6 +23,11 @@ GOOD = {"K2_HTTP__PORT": "8001", "K2_REGISTRY__URL": "http://127.0.0.1:9", "HOME
 def test_fields_are_read_and_the_rest_has_defaults() -> None:
     settings = load(Example, {**GOOD, "K2_SERVICE__REPLICA": "b"})
     assert (settings.http.port, settings.service.replica, settings.service.drain_seconds) == (8001, "b", 20)
+
+
+def test_a_replica_can_have_the_name_of_its_machine() -> None:
+    settings = load(Example, {**GOOD, "K2_SERVICE__REPLICA": "hostname"})
+    assert settings.service.replica == socket.gethostname()[:64]
 
 
 @pytest.mark.parametrize(

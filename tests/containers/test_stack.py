@@ -1,0 +1,62 @@
+"""The compose file as it is: what the embedded stack promises, on containers, S3 and a REST catalogue."""
+
+import json
+from itertools import islice
+
+import pytest
+from k2local.testing import Fleet
+
+from tests.containers.composed import FLEET, NEIGHBOURS, Stack, prometheus
+from tests.containers.engine import ROOT
+
+END_TO_END = [f"tests/e2e/test_{name}.py" for name in ("asx", "binance", "bodies", "changes", "uploads")]
+
+
+def test_every_container_is_healthy_and_within_its_memory(composed: Stack, figures: list[str]) -> None:
+    for service in (*NEIGHBOURS, *FLEET, "prometheus", "grafana"):
+        (container,) = composed.containers(service)
+        assert composed.health(container) == "healthy"
+    used = composed.docker("stats", "--no-stream", "--format", "{{.Name}}: {{.MemUsage}}").splitlines()
+    figures += [f"resident, idle: {line}" for line in sorted(used) if line.startswith("k2test")]
+
+
+def test_the_end_to_end_tests_pass(composed: Stack, figures: list[str]) -> None:
+    figures.append(f"end-to-end tests: {composed.passes(*END_TO_END)}")
+    used = composed.docker("stats", "--no-stream", "--format", "{{.Name}}: {{.MemUsage}}").splitlines()
+    figures += [f"resident, after them: {line}" for line in sorted(used) if line.startswith("k2test")]
+
+
+def test_the_integration_tests_of_kafka_and_registry_pass(composed: Stack, figures: list[str]) -> None:
+    done = composed.passes("tests/integration/kafka", "tests/integration/registry")
+    figures.append(f"integration tests: {done}")
+
+
+def test_tables_and_archive_lie_in_the_store(composed: Stack, fleet: Fleet) -> None:
+    receipt = fleet.upload(b"ts_event_ns,symbol,venue,price,size\n1,ST,XTST,1,1\n", dataset="trades")
+    assert receipt["state"] == "committed"
+    (gateway,) = composed.containers("ingest-gateway")
+    told = json.loads(composed.docker("inspect", "--format", "{{json .Config.Env}}", gateway))
+    assert "K2_ICEBERG__CATALOG_TYPE=rest" in told
+    # No state but the spool and the spill folders: the root file systems cannot be written.
+    for service in FLEET:
+        (container,) = composed.containers(service)
+        with pytest.raises(RuntimeError, match="Read-only"):
+            composed.docker("exec", "--user=0", container, "touch", "/opt/k2/file")
+
+
+def test_prometheus_sees_every_service(composed: Stack) -> None:
+    targets = prometheus(composed, "targets", state="active")["activeTargets"]
+    assert {target["labels"]["job"]: target["health"] for target in targets} == dict.fromkeys(FLEET, "up")
+
+
+def test_every_panel_of_every_dashboard_has_a_query_with_an_answer(composed: Stack, fleet: Fleet) -> None:
+    fleet.upload(b"ts_event_ns,symbol,venue,price,size\n2,ST,XTST,1,1\n", dataset="trades")
+    fleet.data("query-service", "/v1/trades", symbols="ST")
+    silent = []
+    for path in sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text("utf-8"))["panels"]:
+            for target in panel["targets"]:
+                query = target["expr"].replace("$__rate_interval", "1m")
+                if not prometheus(composed, "query", query=query)["result"]:
+                    silent.append((path.name, panel["title"], query))
+    assert list(islice(silent, 5)) == []
