@@ -17,6 +17,7 @@ from k2common.iceberg.asof import AsOf, resolve
 from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
+from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.timings import so_far, step
 from k2common.schemas.datasets import Dataset
 from k2common.versions import Reason
@@ -45,6 +46,7 @@ class Parts:
     metrics: QueryMetrics
     page_key: bytes
     reader_seconds: float = 60.0
+    sandbox: Sandbox | None = None
 
 
 async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset]) -> AsOf:

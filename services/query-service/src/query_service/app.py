@@ -18,6 +18,7 @@ from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
 from k2common.runtime.retry import lasting
+from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.versions import VersionFollower
 from k2common.schemas.datasets import COMMITS, DATASETS
@@ -32,6 +33,7 @@ from query_service.routes import routes
 from query_service.rows import Rows
 from query_service.rows_routes import rows_routes
 from query_service.settings import QueryServiceSettings, QuerySettings
+from query_service.sql_routes import sql_routes
 from query_service.validation import install_validation
 
 DESCRIPTION = (
@@ -46,6 +48,7 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
     blocking = Blocking(workers=4)
     engine = Engine(settings.engine, warehouse=settings.iceberg)
     queries = Queries(engine, settings.engine)
+    sandbox = Sandbox(settings.sandbox, warehouse=settings.iceberg)
     try:
         registry = SchemaRegistry(settings.registry)
         catalog = await blocking.run(open_catalog, settings.iceberg)
@@ -59,12 +62,18 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
             readiness=runtime.readiness,
         )
         parts = parts_of(
-            reader, queries, blocking, settings=settings.query, metrics=QueryMetrics(runtime.metrics)
+            reader,
+            queries,
+            blocking,
+            settings=settings.query,
+            metrics=QueryMetrics(runtime.metrics),
+            sandbox=sandbox,
         )
         app = application(parts, runtime, settings.http)
         works = {"announcements": follower.follower.run, "catalogue": follower.refresh}
         yield Service(app=app, loops=[lasting(name, work, runtime.stop) for name, work in works.items()])
     finally:
+        await sandbox.close()
         queries.close()
         engine.close()
         blocking.close()
@@ -77,6 +86,7 @@ def parts_of(
     *,
     settings: QuerySettings,
     metrics: QueryMetrics,
+    sandbox: Sandbox | None = None,
 ) -> Parts:
     """What the endpoints work with, of what was opened for them."""
     planner = Planner(reader=reader, blocking=blocking)
@@ -88,6 +98,7 @@ def parts_of(
         latest=Latest(planner=planner, queries=queries),
         blocking=blocking,
         metrics=metrics,
+        sandbox=sandbox,
         page_key=settings.page_key.get_secret_value().encode(),
         reader_seconds=settings.reader_seconds,
     )
@@ -99,6 +110,8 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     app.include_router(rows_routes(parts))
     app.include_router(bars_routes(parts))
     app.include_router(routes(parts))
+    if parts.sandbox is not None:
+        app.include_router(sql_routes(parts, parts.sandbox))
     app.add_middleware(Attended)
     install_compression(app)
     install(

@@ -6,6 +6,7 @@ from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.registry import RegistrySettings
+from k2common.settings.sandbox import SandboxSettings
 from pydantic import Field, SecretStr
 
 
@@ -27,4 +28,5 @@ class QueryServiceSettings(ServiceBlocks):
     registry: RegistrySettings
     iceberg: IcebergSettings
     engine: EngineSettings
+    sandbox: SandboxSettings
     query: QuerySettings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import gettempdir
@@ -17,7 +17,7 @@ import pyarrow as pa
 from k2common.columnar.arrow import arrow_schema
 from k2common.engine.store import attach_store
 from k2common.errors import K2Error, TransientError
-from k2common.schemas.datasets import DATASETS, avro_schema
+from k2common.schemas.datasets import DATASETS, Dataset, avro_schema
 from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
 
@@ -97,13 +97,17 @@ def open_database(settings: EngineSettings, warehouse: IcebergSettings | None) -
         attach_store(database, warehouse)
     # A file never changes once it is written.
     database.execute("SET GLOBAL parquet_metadata_cache = true")
-    for dataset in DATASETS.values():
-        # Gives a union its columns and types where a version has no file, or files of an older schema.
+    create_empty_tables(database, DATASETS.values())
+    return database
+
+
+def create_empty_tables(database: Any, datasets: Iterable[Dataset]) -> None:
+    """Tables that give a union its columns and types where a version has no file, or older ones."""
+    for dataset in datasets:
         empty = arrow_schema(avro_schema(dataset.topic.schema)).empty_table()
         with database.cursor() as cursor:
             cursor.register("empty_rows", empty)
             cursor.execute(f"CREATE TABLE {empty_table(dataset.name)} AS SELECT * FROM empty_rows")
-    return database
 
 
 def empty_table(dataset: str) -> str:

@@ -17,7 +17,7 @@ SEPARATOR = "__"
 TOOLS = frozenset({"K2_HOME", "K2_CACHE", "K2_BASE_PORT", "K2_SERVICES_PORT", "K2_STORE_PORT"})
 """Variables of the tools around the services."""
 
-NEIGHBOURS = ("kafka", "registry", "iceberg", "engine", "http", "service", "observability")
+NEIGHBOURS = ("kafka", "registry", "iceberg", "engine", "sandbox", "http", "service", "observability")
 SERVICES = ("gateway", "loader", "sink", "maintenance", "query", "replay")
 BLOCKS = frozenset(NEIGHBOURS + SERVICES)
 """Blocks of all services; one environment may serve the whole fleet."""
