@@ -46,7 +46,8 @@ async def provision(settings: ProvisionSettings) -> None:
     """
     registry = SchemaRegistry(settings.registry)
     await registry.require_compatibility()
-    ids = {topic.schema: await registry.ensure(topic.subject, avro_schema(topic.schema)) for topic in TOPICS}
+    framed = [topic for topic in TOPICS if topic.framed]
+    ids = {topic.schema: await registry.ensure(topic.subject, avro_schema(topic.schema)) for topic in framed}
     await TopicAdmin(settings.kafka).ensure(TOPICS)
     await _seed_positions(settings.kafka, ids[POSITIONS.schema])
     await asyncio.to_thread(lambda: ensure_tables(open_catalog(settings.iceberg)))

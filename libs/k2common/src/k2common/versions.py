@@ -53,6 +53,7 @@ class Version:
     `offsets` holds the next offset of each partition in `epoch`. `gone` holds inclusive spans of version
     numbers whose rows were purged or that main was rolled back from. `resume` says per topic and partition
     where a new sink goes on reading.
+    All dead letters that the offsets have passed lie below offset `dead_letters` of `<topic>.dlq`.
     """
 
     table: str
@@ -64,6 +65,7 @@ class Version:
     hidden: Mapping[str, Hidden] = field(default_factory=dict)
     gone: tuple[tuple[int, int], ...] = ()
     resume: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    dead_letters: int = 0
 
     def shows(self, upload_id: str, *, epoch: int, partition: int, offset: int) -> bool:
         """Whether the row at this position belongs to the version: the rule that every reader applies."""
@@ -92,6 +94,7 @@ class Version:
             },
             "gone": [list(span) for span in self.gone],
             "resume": {topic: _to_text_keys(offsets) for topic, offsets in self.resume.items()},
+            **({"dead_letters": self.dead_letters} if self.dead_letters else {}),
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
@@ -120,6 +123,7 @@ class Version:
             },
             gone=tuple((first, last) for first, last in document["gone"]),
             resume={topic: _to_int_keys(offsets) for topic, offsets in document["resume"].items()},
+            dead_letters=document.get("dead_letters", 0),
         )
 
     def successor(self, *, now: datetime, offsets: Mapping[int, int], hidden: Mapping[str, Hidden]) -> Self:

@@ -1,17 +1,25 @@
-"""Announces versions on iceberg.commits; one that is announced twice is one to every reader."""
+"""Announces versions on iceberg.commits, and writes dead letters before the commit that passes them.
+
+What is written twice, since its writer was killed in between, is one to every reader.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from k2common.domain.dead_letters import DeadLetter
+from k2common.errors import SetupError
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.documents import live_versions
 from k2common.kafka.producer import TransactionalProducer
 from k2common.registry.codec import MessageCodec
-from k2common.schemas.datasets import COMMITS
+from k2common.schemas.datasets import COMMITS, Topic, dead_letter_topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Version
+
+FRAMING_BYTES = 16 * 1024
+"""Room for headers and the batch around a letter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,29 @@ class Announcer:
     def __init__(self, settings: KafkaSettings, *, codec: MessageCodec, owner: str) -> None:
         self.producer = TransactionalProducer(settings, f"iceberg-sink-{owner}")
         self._codec = codec
+        self._largest = settings.max_request_bytes - FRAMING_BYTES
+
+    async def keep(self, letters: Sequence[DeadLetter], *, topic: Topic) -> int:
+        """Write the dead letters of `topic`, all or none; the offset after the last of them.
+
+        Raises TransientError as `announce`, SetupError for one that is too large to be written.
+        """
+        target = dead_letter_topic(topic).name
+        for letter in letters:
+            if len(letter.key or b"") + len(letter.value or b"") > self._largest:
+                raise SetupError(
+                    f"{letter.topic} {letter.partition}: the message at offset {letter.offset} is no record "
+                    "and too large to be kept; raise K2_KAFKA__MAX_REQUEST_BYTES"
+                )
+        async with self.producer.transaction() as work:
+            sent = [
+                await work.send(
+                    target, key=letter.key, value=letter.value, partition=0, headers=letter.headers()
+                )
+                for letter in letters
+            ]
+            await work.flush()
+            return max([int((await one).offset) for one in sent]) + 1
 
     async def announce(self, announcements: Sequence[Announcement]) -> None:
         """Announce all of them or none.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 
@@ -24,8 +23,10 @@ from k2common.schemas.datasets import (
     COMMANDS,
     COMMITS,
     DATASETS,
+    DEAD_LETTERS,
     MARKET_DATASETS,
     OWN_TABLES,
+    REDRIVES,
     STATUS,
     TABLES,
     Dataset,
@@ -34,12 +35,15 @@ from k2common.schemas.datasets import (
 from k2common.versions import Version
 
 from iceberg_sink.announcer import Announcement, Announcer
-from iceberg_sink.batches import BatchWriter
+from iceberg_sink.batches import BatchWriter, Writer
 from iceberg_sink.commands import Commands
+from iceberg_sink.dead_letter_routes import DeadLetterRoutes
+from iceberg_sink.letter_rows import LetterWriter
 from iceberg_sink.maintenance import Maintenance, Upkeep
 from iceberg_sink.maintenance_routes import MaintenanceRoutes
 from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from iceberg_sink.openapi import api
+from iceberg_sink.redriving import Redriver
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses, earliest_resume
 from iceberg_sink.tag_routes import TagRoutes
@@ -78,19 +82,21 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             metrics=SinkMetrics(runtime.metrics),
         )
 
+        def rows(dataset: Dataset) -> Writer:
+            epoch = settings.kafka.epoch
+            if dataset is DEAD_LETTERS:
+                return LetterWriter(
+                    catalog=catalog, reader=tools.reader, blocking=blocking, epoch=epoch, clock=runtime.clock
+                )
+            return BatchWriter(dataset, catalog=catalog, registry=registry, blocking=blocking, epoch=epoch)
+
         def writer(dataset: Dataset, partitions: Set[int]) -> TableWriter:
             owner = f"{dataset.name}-{'-'.join(map(str, sorted(partitions)))}"
             return TableWriter(
                 dataset,
                 partitions,
                 tools=tools,
-                batches=BatchWriter(
-                    dataset,
-                    catalog=catalog,
-                    registry=registry,
-                    blocking=blocking,
-                    epoch=settings.kafka.epoch,
-                ),
+                batches=lambda: rows(dataset),
                 announcer=lambda: Announcer(settings.kafka, codec=commits, owner=owner),
             )
 
@@ -116,20 +122,19 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         )
 
         def works(places: Set[Place]) -> Mapping[str, Work]:
-            by_topic: dict[str, set[int]] = defaultdict(set)
-            for topic, partition in places:
-                by_topic[topic].add(partition)
-            found: dict[str, Work] = {
-                dataset.table: writer(dataset, by_topic[dataset.topic.name]).run
+            owned = {
+                dataset.name: {number for place, number in dataset.places.items() if place in places}
                 for dataset in DATASETS.values()
-                if dataset.topic.name in by_topic
+            }
+            found: dict[str, Work] = {
+                DATASETS[n].table: writer(DATASETS[n], own).run for n, own in owned.items() if own
             }
             return {**found, "maintenance": maintenance.look_after(looked_after(places))}
 
         share = Share(
             settings.kafka,
             group=GROUP,
-            topics=[d.topic.name for d in DATASETS.values()],
+            topics=[topic.name for d in DATASETS.values() for topic in d.topics],
             works=works,
             readiness=runtime.readiness,
         )
@@ -140,9 +145,25 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                 runtime.readiness.ready(FOLLOWING)
 
         runtime.readiness.waiting(FOLLOWING, "statuses and commands are being read")
+        redriver = Redriver(
+            settings.kafka,
+            codec=await MessageCodec.open(registry, REDRIVES),
+            catalog=catalog,
+            statuses=statuses,
+            commands=commands,
+            blocking=blocking,
+            clock=runtime.clock,
+        )
+        page_key = settings.sink.page_key.get_secret_value().encode()
+        dead_letter_routes = DeadLetterRoutes(redriver, page_key=page_key)
         tag_routes = TagRoutes(Tags(catalog), tools.reader, blocking=blocking, clock=runtime.clock)
         app = create_app(
-            [*MaintenanceRoutes(maintenance).routes(), *tag_routes.routes(), *documented(api)],
+            [
+                *MaintenanceRoutes(maintenance).routes(),
+                *tag_routes.routes(),
+                *dead_letter_routes.routes(),
+                *documented(api),
+            ],
             readiness=runtime.readiness,
             metrics=runtime.metrics,
             settings=settings.http,

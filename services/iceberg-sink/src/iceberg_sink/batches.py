@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from k2common.columnar.arrow import arrow_schema
-from k2common.columnar.decode import Decoded, RecordDecoder, SchemasNeeded
+from k2common.columnar.decode import Poison, RecordDecoder, SchemasNeeded
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.columnar.sorting import sorted_rows
-from k2common.errors import RecordError, SetupError
-from k2common.iceberg.catalog import Catalog, load_table
+from k2common.errors import RecordError, TransientError
+from k2common.iceberg.catalog import AWAY, Catalog, load_table
 from k2common.iceberg.files import write
 from k2common.registry.client import SchemaRegistry
 from k2common.runtime.blocking import Blocking
@@ -21,18 +21,35 @@ from k2common.schemas.datasets import Dataset, avro_schema
 
 from iceberg_sink.visibility import Ranges, arrivals
 
+OFFSET_BITS = 48
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """Rows in files that no commit names yet, and where the rows of each upload lie."""
+    """Rows in files that no commit names yet, where those of each upload lie, and what was no record.
 
-    rows: int
-    files: Sequence[Any]
-    arrived: Mapping[str, Ranges]
+    `redriven` rows were dead letters once; `arrived` leaves them out.
+    """
+
+    rows: int = 0
+    files: Sequence[Any] = ()
+    arrived: Mapping[str, Ranges] = field(default_factory=dict)
+    redriven: Mapping[str, Ranges] = field(default_factory=dict)
+    poison: Sequence[Poison] = ()
+
+
+class Writer(Protocol):
+    """Writes one table's rows."""
+
+    async def write(self, batches: Sequence[FetchedBatch]) -> Written:
+        """The rows of the batches as files.
+
+        Raises TransientError when a neighbour is away.
+        """
 
 
 class BatchWriter:
-    """Writes the rows of one dataset."""
+    """Writes the rows of one dataset from registered records."""
 
     def __init__(
         self,
@@ -49,41 +66,61 @@ class BatchWriter:
         self._blocking = blocking
         self._epoch = epoch
         self._decoder = RecordDecoder(arrow_schema(avro_schema(dataset.topic.schema)))
-        self._schemas: dict[int, Mapping[str, Any] | None] = {}
+        self._schemas: dict[int, Mapping[str, Any]] = {}
 
     async def write(self, batches: Sequence[FetchedBatch]) -> Written:
-        """The rows of the batches as files.
+        """The rows of the batches as files, and the messages among them that are no records.
 
-        Raises TransientError when the registry or the warehouse is away, SetupError for a message that is no
-        record: the table stays before it until it can be kept elsewhere.
+        Raises TransientError when the registry or the warehouse is away: that says nothing of a message.
         """
+        unknown: dict[int, Mapping[str, Any] | None] = {}
         while True:
             try:
-                return await self._blocking.run(self._write, batches)
+                return await self._blocking.run(self._write, batches, {**self._schemas, **unknown})
             except SchemasNeeded as needed:
                 for schema_id in needed.ids:
-                    self._schemas[schema_id] = await self._schema(schema_id)
+                    try:
+                        self._schemas[schema_id] = await self._registry.schema(schema_id)
+                    except RecordError:
+                        # Not for ever: it may be registered before the message is put back.
+                        unknown[schema_id] = None
 
-    async def _schema(self, schema_id: int) -> Mapping[str, Any] | None:
-        try:
-            return await self._registry.schema(schema_id)
-        except RecordError:
-            return None
+    def _write(
+        self, batches: Sequence[FetchedBatch], schemas: Mapping[int, Mapping[str, Any] | None]
+    ) -> Written:
+        decoded = self._decoder.decode(batches, schemas)
+        rows = with_epoch(decoded.rows, self._epoch)
+        back = _at(rows, decoded.redriven)
+        return Written(
+            rows=rows.num_rows,
+            files=write_files(rows, self._dataset, catalog=self._catalog),
+            arrived=arrivals(rows.filter(pa.array(~back))) if self._dataset.visibility else {},
+            redriven=arrivals(rows.filter(pa.array(back))) if self._dataset.visibility else {},
+            poison=decoded.poison,
+        )
 
-    def _write(self, batches: Sequence[FetchedBatch]) -> Written:
-        decoded = self._decoder.decode(batches, self._schemas)
-        self._refuse_poison(decoded)
-        rows = decoded.rows
-        epochs = pa.array(np.full(rows.num_rows, self._epoch, np.int32))
-        rows = sorted_rows(rows.append_column("kafka_epoch", epochs), self._dataset.order)
-        files = write(rows, table=load_table(self._catalog, self._dataset.table))
-        arrived = arrivals(rows) if self._dataset.visibility else {}
-        return Written(rows=rows.num_rows, files=files, arrived=arrived)
 
-    def _refuse_poison(self, decoded: Decoded) -> None:
-        if decoded.poison:
-            first = decoded.poison[0]
-            raise SetupError(
-                f"{self._dataset.topic.name} {first.partition}: the message at offset {first.offset} "
-                f"is no record: {first.reason}"
-            )
+def with_epoch(rows: pa.Table, epoch: int) -> pa.Table:
+    """The rows with the column that their topic's generation goes into."""
+    return rows.append_column("kafka_epoch", pa.array(np.full(rows.num_rows, epoch, np.int32)))
+
+
+def write_files(rows: pa.Table, dataset: Dataset, *, catalog: Catalog) -> Sequence[Any]:
+    """The rows as files in the dataset's order.
+
+    Raises TransientError when the warehouse or the catalogue does not answer.
+    """
+    try:
+        return write(sorted_rows(rows, dataset.order), table=load_table(catalog, dataset.table))
+    except AWAY as error:
+        raise TransientError(f"{dataset.table} cannot be written to: {error}") from error
+
+
+def _at(rows: pa.Table, places: Sequence[tuple[int, int]]) -> Any:
+    """A mask of the rows at these partitions and offsets."""
+    if not places:
+        return np.zeros(rows.num_rows, bool)
+    keys = (rows["kafka_partition"].to_numpy().astype(np.int64) << OFFSET_BITS) + rows[
+        "kafka_offset"
+    ].to_numpy()
+    return np.isin(keys, [(partition << OFFSET_BITS) + offset for partition, offset in places])

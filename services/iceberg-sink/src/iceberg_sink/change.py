@@ -15,13 +15,18 @@ from iceberg_sink.visibility import Commanded, Place, Ranges, hidden_after
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkChange:
-    """Rows up to `offsets`, and what was known of uploads and commands when the commit was proposed."""
+    """Rows up to `offsets`, and what was known of uploads and commands when the commit was proposed.
+
+    The dead letters among them lie below offset `dead_letters` of their topic.
+    """
 
     dataset: Dataset
     epoch: int
     now: datetime
     offsets: Mapping[int, int] = field(default_factory=dict)
     arrived: Mapping[str, Ranges] = field(default_factory=dict)
+    redriven: Mapping[str, Ranges] = field(default_factory=dict)
+    dead_letters: int = 0
     progress: Mapping[str, Progress] = field(default_factory=dict)
     commanded: Commanded = field(default_factory=Commanded)
     resume: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
@@ -39,13 +44,18 @@ class SinkChange:
             epoch=self.epoch,
             offsets={},
         )
-        if known.epoch != self.epoch:
-            # The topics were made anew; offsets of the old ones say nothing about these.
-            known = replace(known, epoch=self.epoch, offsets={})
+        known = replace(known, dead_letters=max(known.dead_letters, self.dead_letters))
         if not self.dataset.visibility:
             return known.successor(now=self.now, offsets=self.offsets, hidden={})
         offsets = {**known.offsets, **self.offsets}
         place = Place(topic=self.dataset.topic.name, epoch=self.epoch, offsets=offsets)
-        hidden = hidden_after(known.hidden, self.arrived, self.progress, self.commanded, place=place)
+        hidden = hidden_after(
+            known.hidden,
+            self.arrived,
+            self.progress,
+            self.commanded,
+            place=place,
+            redriven=self.redriven,
+        )
         version = known.successor(now=self.now, offsets=self.offsets, hidden=hidden)
         return replace(version, resume={**version.resume, **self.resume})

@@ -10,6 +10,9 @@ class SinkMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.rows = Counter("k2_rows_committed", "Rows committed.", ["table"], registry=registry)
+        self.dead_letters = Counter(
+            "k2_messages_dead_lettered", "Messages kept as dead letters.", ["table"], registry=registry
+        )
         self.commits = Counter("k2_versions_committed", "Versions committed.", ["table"], registry=registry)
         self.commit_seconds = Histogram(
             "k2_versions_committed_seconds",

@@ -5,7 +5,7 @@ from k2common.settings.block import Block
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.registry import RegistrySettings
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 
 class SinkSettings(Block):
@@ -17,6 +17,12 @@ class SinkSettings(Block):
     commit_rows: int = Field(
         default=300_000, ge=1_000, le=5_000_000, description="Commit earlier once so many rows have come."
     )
+    commit_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=16 * 1024**3,
+        description="Commit earlier once the records that have come take so many bytes, unpacked.",
+    )
     fetch_batches: int = Field(
         default=64, ge=1, le=1_000, description="At most so many record batches are taken at once."
     )
@@ -25,6 +31,15 @@ class SinkSettings(Block):
         gt=0,
         le=86_400,
         description="Commit offsets alone after so long without rows, before retention can pass them.",
+    )
+    dead_letter_share: float = Field(
+        default=0.1, ge=0, le=1, description="Stop when more of a topic's messages than this are no records."
+    )
+    dead_letters_allowed: int = Field(
+        default=100, ge=0, le=1_000_000, description="So many are kept whatever their share."
+    )
+    page_key: SecretStr = Field(
+        default=SecretStr("k2"), description="Signs page tokens; the same for all replicas."
     )
     look_seconds: float = Field(
         default=1.0, gt=0, le=60, description="How often a waiting upload is looked for in the table."

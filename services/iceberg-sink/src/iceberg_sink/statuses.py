@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
@@ -18,6 +18,8 @@ from k2common.versions import Version
 from iceberg_sink.visibility import is_settled
 
 log = get_logger(__name__)
+SETTLED_KEPT = 10_000
+"""So many uploads are still known by their record batches: another table may lag behind theirs."""
 
 
 class Statuses:
@@ -28,6 +30,7 @@ class Statuses:
     ) -> None:
         self._codec = codec
         self._open: dict[str, dict[str, Progress]] = defaultdict(dict)
+        self._settled: OrderedDict[str, Progress] = OrderedDict()
         self._firsts: dict[str, tuple[int, int]] = {}
         self.follower = Follower(settings, STATUS, on_record=self._take, starts=starts)
 
@@ -39,13 +42,23 @@ class Statuses:
         """Those of them whose every status is known: they change no more, so a thread may read them."""
         return {upload: progress for upload, progress in self._open[dataset].items() if progress.complete}
 
+    def upload_at(self, topic: str, *, epoch: int, partition: int, offset: int) -> str | None:
+        """The upload whose record batches hold this position; None when no status that is kept says so."""
+        known = (progress for uploads in self._open.values() for progress in uploads.values())
+        for progress in (*known, *self._settled.values()):
+            if progress.holds(topic, epoch=epoch, partition=partition, offset=offset):
+                return progress.upload_id
+        return None
+
     def settle(self, dataset: str, version: Version, *, topic: str) -> Set[str]:
         """Forget the uploads whose fate this version tells, and name them."""
         waiting = self._open[dataset]
         settled = {u for u, p in waiting.items() if is_settled(p, version, topic=topic)}
         for upload_id in settled:
-            del waiting[upload_id]
+            self._settled[upload_id] = waiting.pop(upload_id)
             del self._firsts[upload_id]
+        while len(self._settled) > SETTLED_KEPT:
+            self._settled.popitem(last=False)
         return settled
 
     def resume(self, dataset: str) -> Mapping[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -48,12 +49,16 @@ def hidden_after(
     commanded: Commanded,
     *,
     place: Place,
+    redriven: Mapping[str, Ranges] = MappingProxyType({}),
 ) -> Mapping[str, Hidden]:
     """What the version at `place` hides, after a head that hid `hidden`, with the rows that arrived.
 
-    A cancelled upload that is visible already stays so. An upload whose replaced one is no longer visible
-    fails: the rows of both or of neither would be seen.
+    Rows that were `redriven` hide nothing; they are hidden where their upload is. A cancelled upload that is
+    visible already stays so. An upload whose replaced one is no longer visible fails: the rows of both or of
+    neither would be seen.
     """
+    late = {upload: ranges for upload, ranges in redriven.items() if upload in hidden}
+    arrived = {u: (*arrived.get(u, ()), *late.get(u, ())) for u in arrived.keys() | late.keys()}
     after = {upload: entry for upload, entry in hidden.items() if entry.reason is not Reason.LOADING}
     waiting = {upload: entry.ranges for upload, entry in hidden.items() if entry.reason is Reason.LOADING}
     held = waiting.keys() | arrived.keys()
@@ -62,7 +67,8 @@ def hidden_after(
         ranges = merged((*waiting.get(upload, ()), *arrived.get(upload, ())))
         if upload in after:
             known = after[upload]
-            merged_ranges = merged((*known.ranges, *ranges))
+            # No ranges: nobody knows where its rows lie.
+            merged_ranges = merged((*known.ranges, *ranges)) if known.ranges else ()
             after[upload] = Hidden(reason=known.reason, ranges=merged_ranges, by=known.by)
             continue
         known_progress = progress.get(upload)
@@ -76,7 +82,8 @@ def hidden_after(
         if reason is not None:
             after[upload] = Hidden(reason=reason, ranges=ranges)
     for upload, ranges in sorted(commanded.retracted.items()):
-        after.setdefault(upload, Hidden(reason=Reason.RETRACTED, ranges=ranges))
+        everywhere = merged((*ranges, *redriven.get(upload, ()))) if ranges else ()
+        after.setdefault(upload, Hidden(reason=Reason.RETRACTED, ranges=everywhere))
     return after
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from k2common.columnar.record_batch import FetchedBatch
 from k2common.errors import Fenced, SetupError
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.commit import CommitResult, Proposal, commit
@@ -25,13 +24,16 @@ from k2common.schemas.datasets import COMMANDS, STATUS, Dataset
 from k2common.versions import Version
 
 from iceberg_sink.announcer import Announcement, Announcer, unrecorded
-from iceberg_sink.batches import BatchWriter, Written
+from iceberg_sink.batches import Writer
 from iceberg_sink.change import SinkChange
 from iceberg_sink.commands import Commands
+from iceberg_sink.dead_letters import DeadLetters
+from iceberg_sink.intake import Intake
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses
+from iceberg_sink.step import Step
 from iceberg_sink.visibility import Commanded, is_due
 
 log = get_logger(__name__)
@@ -53,19 +55,6 @@ class Tools:
     metrics: SinkMetrics
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What one commit holds: files, and the offsets after them; no files when nothing came in time."""
-
-    written: Written
-    offsets: Mapping[int, int]
-
-    @classmethod
-    def empty(cls, offsets: Mapping[int, int]) -> Step:
-        """No rows; the offsets may have passed the marks of transactions."""
-        return cls(written=Written(rows=0, files=(), arrived={}), offsets=offsets)
-
-
 class TableWriter:
     """Owns `partitions` of a dataset's topic until its work is ended or another owner's commit fences it."""
 
@@ -75,17 +64,25 @@ class TableWriter:
         partitions: Set[int],
         *,
         tools: Tools,
-        batches: BatchWriter,
+        batches: Callable[[], Writer],
         announcer: Callable[[], Announcer],
     ) -> None:
+        """`partitions` are numbers of the table; each run has a new writer and a new announcer."""
         self._dataset = dataset
-        self._partitions = partitions
+        self._places = {place: n for place, n in dataset.places.items() if n in partitions}
         self._tools = tools
-        self._batches = batches
+        self._new_writer = batches
         self._new_announcer = announcer
         self._recorded = Recorded(tools.reader, dataset)
         self._kafka = tools.settings.kafka
         self._sink = tools.settings.sink
+        self._letters = DeadLetters(
+            dataset,
+            statuses=tools.statuses,
+            settings=self._sink,
+            epoch=self._kafka.epoch,
+            clock=tools.clock,
+        )
         self._looked = 0.0
         self._committed = tools.clock.monotonic()
 
@@ -95,27 +92,26 @@ class TableWriter:
         Raises Fenced or TransientError when the work has to begin anew, SetupError when the log no longer
         holds what the table lacks.
         """
-        topic = self._dataset.topic.name
         async with AsyncExitStack() as opened:
+            self._writer = self._new_writer()
             self._announcer = self._new_announcer()
             await opened.enter_async_context(self._announcer.producer)
             head = await self._tools.blocking.run(self._head)
             await self._announce_live()
             expected = self._offsets(head)
-            starts = {(topic, partition): offset for partition, offset in expected.items()}
+            starts = {place: expected[number] for place, number in self._places.items()}
             reader = await opened.enter_async_context(BatchReader(self._kafka, starts))
             log.info("table taken", table=self._dataset.table, offsets=expected)
-            await self._work(reader, expected, stop)
+            intake = Intake(reader, numbers=self._places, settings=self._sink, clock=self._tools.clock)
+            await self._work(intake, expected, stop)
 
-    async def _work(
-        self, reader: BatchReader, expected: Mapping[int, int | None], stop: asyncio.Event
-    ) -> None:
-        following = asyncio.create_task(self._next(reader, stop))
+    async def _work(self, intake: Intake, expected: Mapping[int, int | None], stop: asyncio.Event) -> None:
+        following = asyncio.create_task(self._next(intake, stop))
         try:
             while (step := await following) is not None:
                 # The next rows are decoded and written while these are committed.
-                following = asyncio.create_task(self._next(reader, stop))
-                if step.written.files or self._is_behind(step, expected):
+                following = asyncio.create_task(self._next(intake, stop))
+                if step.holds_anything or self._is_behind(step, expected):
                     await self._commit(step, expected)
                     expected = {**expected, **step.offsets}
                 else:
@@ -137,42 +133,30 @@ class TableWriter:
         return head_version(load_table(self._tools.catalog, self._dataset.table))
 
     def _offsets(self, head: Version | None) -> Mapping[int, int | None]:
-        if head is not None and head.epoch > self._kafka.epoch:
+        if head is not None and head.epoch != self._kafka.epoch:
             raise SetupError(
                 f"{self._dataset.table} is in epoch {head.epoch}, the settings say {self._kafka.epoch}"
             )
-        known = head.offsets if head is not None and head.epoch == self._kafka.epoch else {}
-        return {partition: known.get(partition) for partition in self._partitions}
+        known = {} if head is None else head.offsets
+        return {partition: known.get(partition) for partition in self._places.values()}
 
-    async def _next(self, reader: BatchReader, stop: asyncio.Event) -> Step | None:
-        batches: list[FetchedBatch] = []
-        rows = 0
-        started = self._tools.clock.monotonic()
-        interval = self._sink.commit_interval_seconds
-        while not stop.is_set():
-            left = interval - (self._tools.clock.monotonic() - started)
-            if left <= 0 or rows >= self._sink.commit_rows:
-                break
-            fetched = await reader.fetch(limit=self._sink.fetch_batches, wait_seconds=left)
-            for found in fetched.values():
-                batches += found
-                rows += sum(batch.count for batch in found)
-        if stop.is_set():
-            return None
-        positions = await reader.positions()
-        if not batches:
-            return Step.empty({partition: at for (_, partition), at in positions.items()})
-        with self._tools.metrics.write_seconds.labels(self._dataset.table).time():
-            written = await self._batches.write(batches)
-        touched = {batch.partition for batch in batches}
-        offsets = {partition: at for (_, partition), at in positions.items() if partition in touched}
-        ends = await reader.ends()
-        behind = sum(max(0, end - positions[place]) for place, end in ends.items())
-        self._tools.metrics.behind.labels(self._dataset.table).set(behind)
-        return Step(written=written, offsets=offsets)
+    async def _next(self, intake: Intake, stop: asyncio.Event) -> Step | None:
+        taken = await intake.take(stop)
+        if taken is None or not taken.batches:
+            return None if taken is None else Step(offsets=taken.moved)
+        table = self._dataset.table
+        with self._tools.metrics.write_seconds.labels(table).time():
+            written = await self._writer.write(taken.batches)
+        letters = await self._letters.of(written.poison, rows=written.rows)
+        self._tools.metrics.behind.labels(table).set(await intake.behind())
+        return Step(offsets=taken.moved, written=written, letters=letters)
 
     async def _commit(self, step: Step, expected: Mapping[int, int | None]) -> None:
         dataset, tools = self._dataset, self._tools
+        dead_letters = 0
+        if step.letters:
+            # First the letters: a commit that passes a message may be the last that is seen of it.
+            dead_letters = await self._announcer.keep(step.letters, topic=dataset.topic)
         proposal = Proposal(
             table=dataset.table,
             epoch=self._kafka.epoch,
@@ -182,6 +166,8 @@ class TableWriter:
                 now=tools.clock.now(),
                 offsets=step.offsets,
                 arrived=step.written.arrived,
+                redriven=step.written.redriven,
+                dead_letters=dead_letters,
                 progress=tools.statuses.complete(dataset.name),
                 commanded=tools.commands.pending(dataset.name),
                 resume={
@@ -207,6 +193,7 @@ class TableWriter:
         self._settle(result.version)
         tools.metrics.commits.labels(dataset.table).inc()
         tools.metrics.rows.labels(dataset.table).inc(step.written.rows)
+        tools.metrics.dead_letters.labels(dataset.table).inc(len(step.letters))
 
     def _settle(self, version: Version) -> None:
         name = self._dataset.name
@@ -220,7 +207,7 @@ class TableWriter:
         """
         name, now = self._dataset.name, self._tools.clock.monotonic()
         # One owner is enough, and there always is one of the first partition.
-        decides = self._dataset.visibility and 0 in self._partitions
+        decides = self._dataset.visibility and 0 in self._places.values()
         complete = self._tools.statuses.complete(name) if decides else {}
         commanded = self._tools.commands.pending(name) if decides else Commanded()
         pause = self._sink.look_seconds if complete or commanded else IDLE_LOOK_SECONDS
@@ -234,7 +221,7 @@ class TableWriter:
             return
         if is_due(head, complete, commanded, topic=self._dataset.topic.name):
             self._looked = 0.0
-            await self._commit(Step.empty({}), {})
+            await self._commit(Step(offsets={}), {})
         else:
             self._settle(head)
 

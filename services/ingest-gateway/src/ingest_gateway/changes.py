@@ -49,6 +49,7 @@ class Changes:
             for entry in text["offsets"]
             if entry["topic"] == topic
         ]
+        ranges += map(list, self._tracker.dead_letters.ranges(claim.upload.upload_id, topic))
         order = self._command("retract", claim, ranges=json.dumps(ranges))
 
         def decide(present: Claim | None) -> Claim | None:

@@ -83,7 +83,7 @@ class Finals:
 
     def _count(self, outcome: str, record: Mapping[str, Any]) -> None:
         self._metrics.finished.labels(outcome).inc()
-        for name in ("committed", "rejected", "filtered"):
+        for name in ("committed", "rejected", "filtered", "dead_lettered"):
             self._metrics.rows.labels(name).inc(record[f"rows_{name}"])
 
 

@@ -26,11 +26,16 @@ ENDED: Mapping[Reason, Outcome] = {Reason.FAILED: "failed", Reason.CANCELLED: "c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What the tables made of an upload: its outcome, and the first versions in which it stands."""
+    """What the tables made of an upload: its outcome, and the first versions in which it stands.
+
+    `lost_rows` and `lost_rejects` are dead letters in their place.
+    """
 
     outcome: Outcome
     table: Version | None
     rejects: Version | None
+    lost_rows: int = 0
+    lost_rejects: int = 0
 
 
 def settled(progress: Progress, tracker: Tracker) -> Settled | None:
@@ -47,9 +52,17 @@ def settled(progress: Progress, tracker: Tracker) -> Settled | None:
     missing = (table is None and (replacing or progress.has_rows_in(dataset.topic.name))) or (
         rejects is None and progress.has_rows_in(REJECTS.topic.name)
     )
-    if missing:
+    letters = tracker.dead_letters
+    passed = ((dataset.topic, table), (REJECTS.topic, rejects))
+    if missing or not all(v is None or letters.knows(topic, v.dead_letters) for topic, v in passed):
         return None
-    return Settled(outcome=_outcome(progress, table), table=table, rejects=rejects)
+    return Settled(
+        outcome=_outcome(progress, table),
+        table=table,
+        rejects=rejects,
+        lost_rows=letters.lost(progress, dataset.topic.name),
+        lost_rejects=letters.lost(progress, REJECTS.topic.name),
+    )
 
 
 def _outcome(progress: Progress, table: Version | None) -> Outcome:
@@ -90,7 +103,9 @@ def _blocked_by(upload: Upload, tracker: Tracker, state: str) -> dict[str, Any] 
 
 
 def _with_later(text: dict[str, Any], upload: Upload, tracker: Tracker) -> dict[str, Any]:
-    """What the final receipt could not know: a retraction, a replacement, mended rejects."""
+    """What the final receipt could not know: retractions, replacements, mended rejects, letters put back."""
+    if text["state"] == "committed":
+        _bring_back(text, tracker)
     entry = tracker.hidden(DATASETS[text["dataset"]].table, text["upload_id"])
     if text["state"] == "committed" and entry is not None and entry.reason is Reason.RETRACTED:
         text["state"] = "retracted"
@@ -105,6 +120,18 @@ def _with_later(text: dict[str, Any], upload: Upload, tracker: Tracker) -> dict[
     text["repaired_by"] = [entry["upload_id"] for entry in repaired]
     text["replaced_by"] = entry.by if entry is not None else None
     return text
+
+
+def _bring_back(text: dict[str, Any], tracker: Tracker) -> None:
+    rows, dataset = text["rows"], DATASETS[text["dataset"]]
+    for kept, counted in ((dataset, "committed"), (REJECTS, "rejected")):
+        newest = tracker.commits_of(kept.table).newest
+        if newest is not None and rows["dead_lettered"]:
+            back = tracker.dead_letters.brought_back(
+                text["upload_id"], kept.topic.name, epoch=newest.epoch, offsets=newest.offsets
+            )
+            rows[counted] += back
+            rows["dead_lettered"] -= back
 
 
 def batch_receipt(batch: str, receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -137,7 +164,8 @@ def document(
     finished_at: datetime | None = None,
 ) -> dict[str, Any]:
     """The receipt as JSON."""
-    committed = progress.rows_accepted if end and end.outcome == "committed" else 0
+    lost_rows, lost_rejects = (end.lost_rows, end.lost_rejects) if end else (0, 0)
+    committed = progress.rows_accepted - lost_rows if end and end.outcome == "committed" else 0
     seen_in = [v for v in (end.table, end.rejects) if v is not None] if end else []
     versions = {version.table: version.number for version in seen_in}
     committed_at = max((version.committed_at for version in seen_in), default=None)
@@ -157,9 +185,9 @@ def document(
         "rows": {
             "read": progress.rows_read,
             "accepted": progress.rows_accepted,
-            "rejected": progress.rows_rejected,
+            "rejected": progress.rows_rejected - lost_rejects,
             "filtered": progress.rows_filtered,
-            "dead_lettered": 0,
+            "dead_lettered": lost_rows + lost_rejects,
             "published": progress.rows_accepted,
             "committed": committed,
         },
@@ -201,9 +229,9 @@ def final_record(
         "sha256": spec.sha256,
         "rows_read": progress.rows_read,
         "rows_committed": text["rows"]["committed"],
-        "rows_rejected": progress.rows_rejected,
+        "rows_rejected": text["rows"]["rejected"],
         "rows_filtered": progress.rows_filtered,
-        "rows_dead_lettered": 0,
+        "rows_dead_lettered": text["rows"]["dead_lettered"],
         "table_version": format_token({end.table.table: end.table.number}) if end.table else None,
         "received_at": spec.received_at,
         "finished_at": now,

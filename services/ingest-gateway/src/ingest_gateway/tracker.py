@@ -18,11 +18,12 @@ from k2common.observability.logging import get_logger
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import Clock, SystemClock
-from k2common.schemas.datasets import CLAIMS, COMMITS, STATUS, UPLOADS, Topic
+from k2common.schemas.datasets import CLAIMS, COMMITS, REDRIVES, STATUS, UPLOADS, Topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Hidden, Version
 
 from ingest_gateway.claims import Claim
+from ingest_gateway.dead_letters import DeadLetters
 
 KEPT_VERSIONS = 20_000
 """Versions kept per table. An upload that waited for longer is answered with the oldest that is kept."""
@@ -82,6 +83,7 @@ class Tracker:
         self.uploads: dict[str, Upload] = {}
         self.commits: dict[str, Commits] = {}
         self.open: set[str] = set()
+        self.dead_letters = DeadLetters()
         self._changed = asyncio.Event()
 
     @property
@@ -112,7 +114,7 @@ class Tracker:
             self.open.discard(claim.upload.upload_id)
         elif upload.final is None:
             self.open.add(claim.upload.upload_id)
-        self._notify()
+        self.notify()
         return claim
 
     def on_status(self, record: Mapping[str, Any]) -> None:
@@ -123,13 +125,18 @@ class Tracker:
             upload.progress = Progress.of(record)
         else:
             upload.progress.add(record)
-        self._notify()
+        self.notify()
 
     def on_commit(self, record: Mapping[str, Any]) -> None:
         """Take an announcement."""
         version = Version.from_json(record["document"])
         self.commits_of(version.table).add(version)
-        self._notify()
+        self.notify()
+
+    def on_redrive(self, record: Mapping[str, Any]) -> None:
+        """Take the mark that dead letters were put back."""
+        self.dead_letters.on_redrive(record)
+        self.notify()
 
     def on_final(self, record: Mapping[str, Any]) -> None:
         """Take a final receipt."""
@@ -138,12 +145,13 @@ class Tracker:
         # The receipt says all; the progress was what it was made from.
         upload.progress = None
         self.open.discard(record["upload_id"])
-        self._notify()
+        self.notify()
 
     def _upload(self, upload_id: str) -> Upload:
         return self.uploads.setdefault(upload_id, Upload())
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Tell who waits for `changed`."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -165,9 +173,14 @@ async def follow(
         (CLAIMS, claimed),
         (STATUS, tracker.on_status),
         (COMMITS, tracker.on_commit),
+        (REDRIVES, tracker.on_redrive),
     )
     return [
-        _follower(settings, topic, await MessageCodec.open(registry, topic), take) for topic, take in takers
+        tracker.dead_letters.follower(settings, changed=tracker.notify),
+        *[
+            _follower(settings, topic, await MessageCodec.open(registry, topic), take)
+            for topic, take in takers
+        ],
     ]
 
 

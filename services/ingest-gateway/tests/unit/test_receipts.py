@@ -1,14 +1,17 @@
 """A receipt says where an upload is by offsets, and names the first version that has all of it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from ingest_gateway.claims import Claim
+from ingest_gateway.dead_letters import DeadLetters
 from ingest_gateway.receipts import final_record, receipt, settled
 from ingest_gateway.tracker import Commits, Tracker
+from k2common.domain.dead_letters import DeadLetter
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import REJECTS, TRADES
@@ -112,6 +115,91 @@ def test_the_way_of_an_upload() -> None:
     assert (
         rows["read"] == rows["committed"] + rows["rejected"] + rows["filtered"] + rows["dead_lettered"] == 3
     )
+
+
+def letter(topic: str, partition: int, offset: int) -> DeadLetter:
+    place = {"epoch": 0, "partition": partition, "offset": offset}
+    return DeadLetter(topic=topic, reason="no record", lettered_at=NOW, **place)
+
+
+def committed_with_letters(tracker: Tracker, below: int) -> None:
+    version = first_version(TRADES.table).successor(now=NOW, offsets={0: 12}, hidden={})
+    tracker.on_commit({"document": replace(version, dead_letters=below).to_json()})
+
+
+def test_a_receipt_waits_for_the_dead_letters_that_its_version_has_passed() -> None:
+    tracker = Tracker()
+    tracker.on_claim(claim("published"))
+    for message in (status(0), END):
+        tracker.on_status(message)
+    commit(tracker, REJECTS.table, 1, {1: 1})
+    committed_with_letters(tracker, 3)
+    assert state(tracker) == "committing"
+    # The third was written twice, the first is another upload's.
+    for topic, partition, offset in ((TRADES.topic.name, 0, 9), (REJECTS.topic.name, 1, 0)):
+        tracker.dead_letters.add(letter(topic, partition, offset))
+    for _ in range(2):
+        tracker.dead_letters.add(letter(TRADES.topic.name, 0, 11))
+    tracker.dead_letters.reached = lambda _: 3
+    found = receipt(tracker.uploads[UPLOAD], tracker)
+    rows = found["rows"]
+    assert (found["state"], rows["committed"], rows["rejected"], rows["dead_lettered"]) == (
+        "committed",
+        1,
+        0,
+        2,
+    )
+    assert rows["read"] == rows["committed"] + rows["rejected"] + rows["filtered"] + rows["dead_lettered"]
+
+
+def test_letters_that_are_rows_now_are_committed_also_after_the_final_receipt() -> None:
+    tracker = Tracker()
+    tracker.on_claim(claim("published"))
+    for message in (status(0), END):
+        tracker.on_status(message)
+    commit(tracker, REJECTS.table, 1, {1: 1})
+    tracker.dead_letters.add(letter(TRADES.topic.name, 0, 10))
+    tracker.dead_letters.add(letter(TRADES.topic.name, 0, 11))
+    tracker.dead_letters.reached = lambda _: 2
+    committed_with_letters(tracker, 2)
+    upload = tracker.uploads[UPLOAD]
+    end = settled(upload.progress, tracker) if upload.progress else None
+    assert upload.spec is not None
+    assert upload.progress is not None
+    assert end is not None
+    tracker.on_final(final_record(upload.spec, upload.progress, end, published_at=None, now=NOW))
+
+    def counts() -> tuple[int, int]:
+        rows = receipt(upload, tracker)["rows"]
+        return rows["committed"], rows["dead_lettered"]
+
+    assert counts() == (0, 2)
+    moves = [(10, 20), (11, 21), (21, 22)]
+    fields = ("epoch", "partition", "offset", "new_epoch", "new_offset")
+    tracker.on_redrive(
+        {
+            "topic": TRADES.topic.name,
+            "upload_id": UPLOAD,
+            "moves": [dict(zip(fields, (0, 0, old, 0, new), strict=True)) for old, new in moves],
+        }
+    )
+    assert counts() == (0, 2)
+    commit(tracker, TRADES.table, 2, {0: 22})
+    assert counts() == (1, 1)
+    commit(tracker, TRADES.table, 3, {0: 23})
+    assert counts() == (2, 0)
+    assert set(tracker.dead_letters.ranges(UPLOAD, TRADES.topic.name)) == {
+        (0, 0, new, new + 1) for _, new in moves
+    }
+
+
+def test_a_letter_that_is_no_record_again_stays_one() -> None:
+    letters = DeadLetters()
+    fields = {"epoch": 0, "partition": 0, "offset": 10, "new_epoch": 0, "new_offset": 20}
+    letters.on_redrive({"topic": "t", "upload_id": UPLOAD, "moves": [fields]})
+    assert letters.brought_back(UPLOAD, "t", epoch=0, offsets={0: 21}) == 1
+    letters.add(letter("t", 0, 20))
+    assert letters.brought_back(UPLOAD, "t", epoch=0, offsets={0: 21}) == 0
 
 
 def test_rejects_that_are_not_in_their_table_yet_keep_the_receipt_open() -> None:

@@ -29,6 +29,7 @@ from polars.exceptions import PolarsError
 from k2common.columnar.arrow import Column, type_name, unwrap
 from k2common.columnar.record_batch import FetchedBatch, records_section
 from k2common.columnar.records import Record, read_records, read_varint, write_varint
+from k2common.domain.dead_letters import REDRIVEN_HEADER
 
 SYNC = b"k2-sync-marker.."
 SENTINEL_DELTA = -7
@@ -57,15 +58,20 @@ class Poison:
     offset: int
     key: bytes | None
     value: bytes | None
+    schema_id: int | None
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """`rows` are in fetch order and carry `kafka_partition` and `kafka_offset`."""
+    """`rows` are in fetch order and carry `kafka_partition` and `kafka_offset`.
+
+    `redriven` are the partitions and offsets of those that were dead letters once.
+    """
 
     rows: pa.Table
     poison: Sequence[Poison]
+    redriven: Sequence[tuple[int, int]] = ()
 
 
 class RecordDecoder:
@@ -90,6 +96,7 @@ class RecordDecoder:
             raise SchemasNeeded(missing)
         tables: list[pa.Table] = []
         poison: list[Poison] = []
+        redriven: list[tuple[int, int]] = []
         for schema_id, group in groups.items():
             table = None if schema_id is None else self._fast(group, schema_id, schemas[schema_id])
             if table is not None:
@@ -98,10 +105,13 @@ class RecordDecoder:
             for one in group:
                 table = None if schema_id is None else self._fast([one], schema_id, schemas[schema_id])
                 if table is None:
-                    table, bad = self._slow(*one, schemas)
-                    poison += bad
+                    slow = self._slow(*one, schemas)
+                    table = slow.rows
+                    poison += slow.poison
+                    redriven += slow.redriven
                 tables.append(table)
-        return Decoded(rows=pa.concat_tables(tables) if tables else self.schema.empty_table(), poison=poison)
+        rows = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        return Decoded(rows=rows, poison=poison, redriven=redriven)
 
     def _fast(
         self,
@@ -168,38 +178,34 @@ class RecordDecoder:
         batch: FetchedBatch,
         section: memoryview,
         schemas: Mapping[int, Mapping[str, Any] | None],
-    ) -> tuple[pa.Table, list[Poison]]:
+    ) -> Decoded:
         records = [
             record
             for record in read_records(section, batch.base_offset)
             if record.offset >= batch.wanted_from
         ]
-        ids = {int.from_bytes(r.value[1:FRAME_BYTES], "big") for r in records if _framed(r.value)}
+        ids = {schema_id for r in records if (schema_id := framed_schema_id(r.value)) is not None}
         if missing := ids - schemas.keys():
             raise SchemasNeeded(missing)
         tables = [self.schema.empty_table()]
         poison: list[Poison] = []
+        redriven: list[tuple[int, int]] = []
         for record in records:
             try:
                 tables.append(self._one(record, batch.partition, schemas))
             except (ValueError, TypeError, KeyError, EOFError, IndexError, pa.ArrowException) as error:
-                poison.append(
-                    Poison(
-                        partition=batch.partition,
-                        offset=record.offset,
-                        key=record.key,
-                        value=record.value,
-                        reason=f"{type(error).__name__}: {error}",
-                    )
-                )
-        return pa.concat_tables(tables), poison
+                poison.append(_poison(record, batch.partition, error))
+                continue
+            if any(name == REDRIVEN_HEADER for name, _ in record.headers):
+                redriven.append((batch.partition, record.offset))
+        return Decoded(rows=pa.concat_tables(tables), poison=poison, redriven=redriven)
 
     def _one(
         self, record: Record, partition: int, schemas: Mapping[int, Mapping[str, Any] | None]
     ) -> pa.Table:
-        if not _framed(record.value):
+        schema_id = framed_schema_id(record.value)
+        if schema_id is None or record.value is None:
             raise ValueError("the value does not begin with the registry's five bytes")
-        schema_id = int.from_bytes(record.value[1:FRAME_BYTES], "big")
         schema = schemas[schema_id]
         if schema is None:
             raise ValueError(f"the registry has no schema {schema_id}")
@@ -218,8 +224,22 @@ class RecordDecoder:
         return table
 
 
-def _framed(value: bytes | None) -> bool:
-    return value is not None and len(value) >= FRAME_BYTES and value[0] == 0
+def framed_schema_id(value: bytes | None) -> int | None:
+    """The schema id in the registry's five bytes; None where the value does not begin with them."""
+    if value is None or len(value) < FRAME_BYTES or value[0]:
+        return None
+    return int.from_bytes(value[1:FRAME_BYTES], "big")
+
+
+def _poison(record: Record, partition: int, error: Exception) -> Poison:
+    return Poison(
+        partition=partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        schema_id=framed_schema_id(record.value),
+        reason=f"{type(error).__name__}: {error}",
+    )
 
 
 def _frame(schema_id: int) -> bytes:
@@ -235,10 +255,9 @@ def _first_schema_id(section: memoryview) -> int | None:
         value_length, at = read_varint(section, at + max(key_length, 0))
         if value_length < FRAME_BYTES:
             return None
-        frame = bytes(section[at : at + FRAME_BYTES])
+        return framed_schema_id(bytes(section[at : at + FRAME_BYTES]))
     except IndexError:
         return None
-    return int.from_bytes(frame[1:], "big") if _framed(frame) else None
 
 
 def _container(

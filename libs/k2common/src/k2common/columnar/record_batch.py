@@ -38,6 +38,9 @@ CONTROL = 0x20
 ZSTD = 4
 CODECS = {1: "gzip", 2: "snappy", 3: "lz4", ZSTD: "zstd"}
 ZSTD_LEVEL = 1
+ZSTD_SIZE_BYTES = (0, 2, 4, 8)
+UNKNOWN_RATIO = 8
+"""So many times its packed size a batch is taken for that does not tell its own."""
 RECORD_START = b"\x00\x00"
 """A record's attributes and its timestamp delta, both zero."""
 NO_HEADERS = b"\x00"
@@ -196,6 +199,26 @@ def records_section(batch: memoryview) -> memoryview:
         raise ValueError(f"compression {CODECS.get(compression, compression)} has no columnar path")
     stream = pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(section)), "zstd")
     return memoryview(stream.read())
+
+
+def unpacked_bytes(batch: memoryview) -> int:
+    """How much memory the records of a batch take, by what the batch itself says; nothing is unpacked."""
+    section = batch[HEADER.size :]
+    if not read_header(batch).attributes & COMPRESSION:
+        return len(section)
+    return _frame_content_size(section) or UNKNOWN_RATIO * len(section)
+
+
+def _frame_content_size(frame: memoryview) -> int:
+    # https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1.1; other codecs' first bytes differ.
+    if bytes(frame[:4]) != b"\x28\xb5\x2f\xfd":
+        return 0
+    descriptor = frame[4]
+    single = descriptor >> 5 & 1
+    length = ZSTD_SIZE_BYTES[descriptor >> 6] or single
+    at = 5 + (1 - single) + (0, 1, 2, 4)[descriptor & 3]
+    size = int.from_bytes(frame[at : at + length], "little")
+    return size + 256 if length == 2 else size
 
 
 def _indices(order: npt.NDArray[np.int64]) -> Column:

@@ -12,11 +12,12 @@ class Record:
 
     offset: int
     key: bytes | None
-    value: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def read_records(section: memoryview, base_offset: int) -> Iterator[Record]:
-    """The records of an uncompressed records section, in order; a null value is given as empty.
+    """The records of an uncompressed records section, in order.
 
     Raises IndexError when the section is cut.
     """
@@ -28,7 +29,8 @@ def read_records(section: memoryview, base_offset: int) -> Iterator[Record]:
         delta, at = read_varint(section, at)
         key, at = _read_bytes(section, at)
         value, at = _read_bytes(section, at)
-        yield Record(offset=base_offset + delta, key=key, value=value or b"")
+        headers = tuple(_read_headers(section, at))
+        yield Record(offset=base_offset + delta, key=key, value=value, headers=headers)
         at = end
 
 
@@ -56,6 +58,14 @@ def write_varint(value: int) -> bytes:
         raw >>= 7
     out.append(raw)
     return bytes(out)
+
+
+def _read_headers(data: memoryview, at: int) -> Iterator[tuple[str, bytes | None]]:
+    count, at = read_varint(data, at)
+    for _ in range(count):
+        name, at = _read_bytes(data, at)
+        value, at = _read_bytes(data, at)
+        yield (name or b"").decode("utf-8", "replace"), value
 
 
 def _read_bytes(data: memoryview, at: int) -> tuple[bytes | None, int]:

@@ -21,7 +21,7 @@ class Progress:
     """The sum of an upload's statuses, each taken once however often it comes.
 
     `firsts` and `ends` are, per topic and partition, the positions of the first of the upload's records and
-    after the last.
+    after the last; `batches` are its record batches there, as epoch, first offset and count.
     """
 
     upload_id: str
@@ -36,6 +36,7 @@ class Progress:
     errors: Counter[tuple[str | None, str]] = field(default_factory=Counter)
     firsts: dict[tuple[str, int], Position] = field(default_factory=dict)
     ends: dict[tuple[str, int], Position] = field(default_factory=dict)
+    batches: dict[tuple[str, int], list[tuple[int, int, int]]] = field(default_factory=dict)
     failure: str | None = None
     cancelled: bool = False
     chunks: int | None = None
@@ -78,6 +79,7 @@ class Progress:
             first = (status["kafka_epoch"], output["base_offset"])
             self.firsts[place] = min(first, self.firsts.get(place, first))
             self.ends[place] = max(end, self.ends.get(place, end))
+            self.batches.setdefault(place, []).append((*first, output["count"]))
 
     @property
     def complete(self) -> bool:
@@ -107,6 +109,11 @@ class Progress:
             for (name, partition), end in self.ends.items()
             if name == topic
         )
+
+    def holds(self, topic: str, *, epoch: int, partition: int, offset: int) -> bool:
+        """Whether the record at this position is one of the upload's."""
+        batches = self.batches.get((topic, partition), ())
+        return any(of == epoch and first <= offset < first + count for of, first, count in batches)
 
     def has_rows_in(self, topic: str) -> bool:
         """Whether the upload put anything into `topic`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, TypeAlias
 
 import pyiceberg.expressions
 from pyiceberg.expressions import BooleanExpression
 
+Condition: TypeAlias = BooleanExpression
 # The classes' types name pydantic's fields, not the arguments (column, value) that they take.
 CLASSES: Any = pyiceberg.expressions
 
@@ -32,4 +34,16 @@ def at_least(column: str, value: int) -> BooleanExpression:
 def both(first: BooleanExpression, second: BooleanExpression) -> BooleanExpression:
     """First and second."""
     expression: BooleanExpression = CLASSES.And(first, second)
+    return expression
+
+
+def among(column: str, values: Collection[str | int]) -> BooleanExpression:
+    """The column has one of these values."""
+    expression: BooleanExpression = CLASSES.In(column, set(values))
+    return expression
+
+
+def everything() -> BooleanExpression:
+    """No condition."""
+    expression: BooleanExpression = CLASSES.AlwaysTrue()
     return expression

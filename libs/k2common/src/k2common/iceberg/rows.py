@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import load_file_io
 
 from k2common.errors import TransientError
-from k2common.iceberg.catalog import AWAY, Catalog
+from k2common.iceberg.catalog import AWAY, Catalog, load_table
 from k2common.iceberg.plan import Plan
 from k2common.versions import Version
 
@@ -42,6 +43,18 @@ def read_rows(catalog: Catalog, plan: Plan, columns: Sequence[str]) -> pa.Table:
     except AWAY as error:
         raise TransientError(f"{plan.version.table} cannot be read: {error}") from error
     return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+def scan_rows(catalog: Catalog, table: str, condition: BooleanExpression) -> pa.Table:
+    """All columns of the rows of the head that meet the condition, for a table without a visibility rule.
+
+    Raises TransientError when the catalogue or the warehouse does not answer.
+    """
+    loaded = load_table(catalog, table)
+    try:
+        return loaded.scan(row_filter=condition).to_arrow()
+    except AWAY as error:
+        raise TransientError(f"{table} cannot be read: {error}") from error
 
 
 def shown(rows: pa.Table, version: Version) -> Any:

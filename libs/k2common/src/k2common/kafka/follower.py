@@ -1,26 +1,28 @@
-"""Follows a whole topic: every committed record of every partition, from the start or from given offsets."""
+"""Follows whole topics: every committed record of every partition, from the start or from given offsets."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import ConsumerRecord
 
-from k2common.kafka.consumer import MessageReader
+from k2common.errors import TransientError
+from k2common.kafka.consumer import MessageReader, Place
 from k2common.schemas.datasets import Topic
 from k2common.settings.kafka import KafkaSettings
 
 BATCH = 500
 WAIT_SECONDS = 0.5
+POLL_SECONDS = 0.02
 
 
 class Follower:
-    """Hands each record of `topic` to `on_record`, in order per partition.
+    """Hands each record of `topic`, and of `more`, to `on_record`, in order per partition.
 
-    `caught_up` is set once the records that the topic held when `run` began have been handed over. After a
-    TransientError `run` may be called again: it goes on where it was. A start that the log no longer holds
-    counts as its beginning.
+    `starts` are of `topic` alone. `caught_up` is set once the records that the topics held when `run` began
+    have been handed over. After a TransientError `run` may be called again: it goes on where it was. A start
+    that the log no longer holds counts as its beginning.
     """
 
     def __init__(
@@ -30,17 +32,30 @@ class Follower:
         *,
         on_record: Callable[[ConsumerRecord], Awaitable[None]],
         starts: Mapping[int, int] | None = None,
+        more: Sequence[Topic] = (),
     ) -> None:
         self.caught_up = asyncio.Event()
         self._settings = settings
         self._topic = topic
         self._on_record = on_record
-        self._positions: dict[int, int | None] = dict.fromkeys(range(topic.partitions)) | dict(starts or {})
+        self._positions: dict[Place, int | None] = {
+            (followed.name, partition): None
+            for followed in (topic, *more)
+            for partition in range(followed.partitions)
+        } | {(topic.name, partition): at for partition, at in (starts or {}).items()}
 
     @property
     def positions(self) -> Mapping[int, int]:
-        """The next offset per partition; a partition whose start is not known yet is left out."""
-        return {partition: at for partition, at in self._positions.items() if at is not None}
+        """The next offset per partition of `topic`; one whose start is not known yet is left out."""
+        return {
+            partition: at
+            for (name, partition), at in self._positions.items()
+            if name == self._topic.name and at is not None
+        }
+
+    def position(self, topic: str, partition: int) -> int:
+        """The next offset of a partition; 0 as long as its start is not known."""
+        return self._positions.get((topic, partition)) or 0
 
     async def until_caught_up(self, stop: asyncio.Event) -> bool:
         """Wait until `caught_up` or `stop` is set; whether the former is."""
@@ -50,21 +65,34 @@ class Follower:
             wait.cancel()
         return self.caught_up.is_set()
 
+    async def reach_ends(self) -> None:
+        """Return when all that the topics hold now has been handed over.
+
+        Raises TransientError when Kafka is away or that takes longer than a request may.
+        """
+        async with MessageReader(self._settings, dict.fromkeys(self._positions)) as reader:
+            ends = await reader.ends()
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_seconds):
+                # The position moves at the end of each fetch; nothing announces it.
+                while any((self._positions[place] or 0) < end for place, end in ends.items()):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError as error:
+            raise TransientError(f"{self._topic.name} is not read to its end yet") from error
+
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until `stop`.
 
         Raises TransientError when Kafka is away.
         """
-        starts = {(self._topic.name, partition): at for partition, at in self._positions.items()}
-        async with MessageReader(self._settings, starts, lost_is_beginning=True) as reader:
+        async with MessageReader(self._settings, dict(self._positions), lost_is_beginning=True) as reader:
             ends = await reader.ends()
             while not stop.is_set():
                 at = await reader.positions()
-                for (_, partition), offset in at.items():
-                    self._positions[partition] = offset
+                self._positions.update(at)
                 if all(at[place] >= end for place, end in ends.items()):
                     self.caught_up.set()
                 for records in (await reader.fetch(limit=BATCH, wait_seconds=WAIT_SECONDS)).values():
                     for record in records:
                         await self._on_record(record)
-                        self._positions[record.partition] = record.offset + 1
+                        self._positions[(record.topic, record.partition)] = record.offset + 1

@@ -35,7 +35,7 @@ class Transaction:
         self,
         topic: str,
         *,
-        value: bytes,
+        value: bytes | None,
         key: bytes | None = None,
         partition: int | None = None,
         headers: Sequence[Header] = (),

@@ -26,7 +26,10 @@ def avro_schema(name: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A Kafka topic and the subject of its values; `retention_ms` of None keeps records for ever."""
+    """A Kafka topic and the subject of its values; `retention_ms` of None keeps records for ever.
+
+    Values of a topic that is not `framed` are of no schema, and it has no subject.
+    """
 
     name: str
     schema: str
@@ -34,6 +37,7 @@ class Topic:
     cleanup: Literal["delete", "compact"] = "delete"
     retention_ms: int | None = 7 * DAY_MS
     config: Mapping[str, str] = field(default_factory=dict)
+    framed: bool = True
 
     @property
     def subject(self) -> str:
@@ -42,7 +46,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Records of one topic that the sink writes to one table.
+    """Records of one topic, or of several with one partition each, that the sink writes to one table.
 
     `key` names the columns of the message key, joined by a colon. `order` is the sort inside a data file.
     `partition_by` is the timestamp column whose day partitions the table. A table with `visibility` shows an
@@ -57,6 +61,19 @@ class Dataset:
     partition_by: str | None
     visibility: bool
     versioned: bool = True
+    more_topics: tuple[Topic, ...] = ()
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """All topics; a table of several counts them as its partitions, so new ones come last."""
+        return (self.topic, *self.more_topics)
+
+    @property
+    def places(self) -> Mapping[tuple[str, int], int]:
+        """Each topic's partitions, and the numbers under which the table knows them."""
+        if self.more_topics:
+            return {(topic.name, 0): number for number, topic in enumerate(self.topics)}
+        return {(self.topic.name, partition): partition for partition in range(self.topic.partitions)}
 
     @property
     def schema(self) -> str:
@@ -98,6 +115,7 @@ POSITIONS = Topic(
     config={"delete.retention.ms": str(2 * DAY_MS)},
 )
 COMMITS = Topic(name="iceberg.commits.v1", schema="commits", partitions=1, retention_ms=30 * DAY_MS)
+REDRIVES = Topic(name="ingest.redrives.v1", schema="redrives", partitions=1, retention_ms=None)
 SESSIONS = Topic(
     name="replay.sessions.v1", schema="sessions", partitions=1, cleanup="compact", retention_ms=None
 )
@@ -179,9 +197,41 @@ VERSIONS = Dataset(
 TAGS = OwnTable(name="tags", table="ingest.tags", schema="tags", order=("name",))
 OWN_TABLES: tuple[OwnTable, ...] = (TAGS,)
 
-DATASETS: Mapping[str, Dataset] = {
-    d.name: d for d in (TRADES, QUOTES, BARS, INSTRUMENTS, CORPORATE_ACTIONS, REJECTS, UPLOADS, VERSIONS)
-}
+SUNK = (TRADES, QUOTES, BARS, INSTRUMENTS, CORPORATE_ACTIONS, REJECTS, UPLOADS, VERSIONS)
+LARGEST_LETTER_BYTES = 16 * 1024 * 1024
+
+
+def dead_letter_topic(topic: Topic) -> Topic:
+    """Where the messages of `topic` go that are no records: their bytes as they were, the rest in headers."""
+    return Topic(
+        name=f"{topic.name}.dlq",
+        schema="dead_letters",
+        partitions=1,
+        retention_ms=30 * DAY_MS,
+        # A message may have been packed when it came; here it is not.
+        config={"max.message.bytes": str(LARGEST_LETTER_BYTES)},
+        framed=False,
+    )
+
+
+DEAD_LETTER_TOPICS: tuple[Topic, ...] = tuple(dead_letter_topic(d.topic) for d in SUNK)
+"""In the order in which the table counts them: new ones come last."""
+
+DEAD_LETTERED: tuple[str, ...] = tuple(d.topic.name for d in SUNK)
+"""The topics whose messages may become dead letters."""
+
+DEAD_LETTERS = Dataset(
+    name="dead_letters",
+    topic=DEAD_LETTER_TOPICS[0],
+    more_topics=DEAD_LETTER_TOPICS[1:],
+    table="ingest.dead_letters",
+    key=(),
+    order=("topic", "topic_epoch", "topic_partition", "topic_offset"),
+    partition_by=None,
+    visibility=False,
+)
+
+DATASETS: Mapping[str, Dataset] = {d.name: d for d in (*SUNK, DEAD_LETTERS)}
 TABLES: Mapping[str, Dataset | OwnTable] = {
     **{dataset.table: dataset for dataset in DATASETS.values()},
     **{own.table: own for own in OWN_TABLES},
@@ -193,6 +243,7 @@ TOPICS: tuple[Topic, ...] = (
     STATUS,
     COMMANDS,
     POSITIONS,
+    REDRIVES,
     SESSIONS,
-    *(d.topic for d in DATASETS.values()),
+    *(topic for d in DATASETS.values() for topic in d.topics),
 )

@@ -19,6 +19,7 @@ from k2common.columnar.record_batch import (
     records_section,
     split,
     stamp,
+    unpacked_bytes,
 )
 from k2common.columnar.records import read_records, read_varint, write_varint
 from k2common.schemas.datasets import avro_schema
@@ -180,7 +181,7 @@ def test_a_message_that_is_no_record_is_named_and_costs_no_other(bad: bytes | No
     values: list[bytes | None] = [message(line) for line in range(5)]
     values[at] = bad
     out = RecordDecoder(ARROW).decode([by_hand(values)], {SCHEMA_ID: SCHEMA, 9: None})
-    assert [(p.partition, p.offset, p.key, p.value) for p in out.poison] == [(0, 50 + at, b"k", bad or b"")]
+    assert [(p.partition, p.offset, p.key, p.value) for p in out.poison] == [(0, 50 + at, b"k", bad)]
     assert out.rows["line"].to_pylist() == [line for line in range(5) if line != at]
     assert out.rows["kafka_offset"].to_pylist() == [50 + line for line in range(5) if line != at]
 
@@ -232,3 +233,36 @@ def test_a_fetch_answer_is_split_into_whole_batches_and_its_checksums_are_verifi
 def test_a_varint_is_read_as_it_was_written(value: int) -> None:
     written = write_varint(value)
     assert read_varint(memoryview(written), 0) == (value, len(written))
+
+
+@pytest.mark.parametrize("length", [1, 255, 300, 70_000])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_batch_tells_how_large_it_is_unpacked(length: int, packed: bool) -> None:
+    section = bytes(length)
+    whole = bytearray(by_hand([message(1)]).payload[:61])
+    whole[22] = 4 if packed else 0
+    body = pa.Codec("zstd").compress(section, asbytes=True) if packed else section
+    assert unpacked_bytes(memoryview(bytes(whole) + body)) == length
+    other = memoryview(bytes(whole[:22] + b"\x01" + whole[23:]) + b"gzip")
+    assert unpacked_bytes(other) > len(b"gzip")
+
+
+def test_a_message_that_was_put_back_is_known_by_its_header() -> None:
+    section = b"".join(_record(delta, message(delta), redriven=delta == 1) for delta in range(3))
+    plain_batch = by_hand([message(0)])
+    header = bytearray(plain_batch.payload[:61])
+    header[22] = 0
+    batch = FetchedBatch(
+        partition=3, base_offset=50, count=3, wanted_from=50, payload=memoryview(bytes(header) + section)
+    )
+    out = RecordDecoder(ARROW).decode([batch], {SCHEMA_ID: SCHEMA})
+    assert out.rows["kafka_offset"].to_pylist() == [50, 51, 52]
+    assert out.redriven == [(3, 51)]
+
+
+def _record(delta: int, value: bytes, *, redriven: bool) -> bytes:
+    name, text = b"k2-redriven", b"t/0/0/1"
+    headers = write_varint(len(name)) + name + write_varint(len(text)) + text if redriven else b""
+    body = b"\x00\x00" + write_varint(delta) + write_varint(1) + b"k" + write_varint(len(value)) + value
+    body += write_varint(int(redriven)) + headers
+    return write_varint(len(body)) + body

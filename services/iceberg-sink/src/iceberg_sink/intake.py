@@ -1,0 +1,97 @@
+"""What one commit takes from Kafka: record batches until rows, bytes or age are enough, whichever is first.
+
+What was fetched beyond that is held for the next commit, and nothing more is fetched before it is gone. So
+the memory of a table's work is bounded by the settings however long a commit takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from k2common.columnar.record_batch import FetchedBatch, unpacked_bytes
+from k2common.kafka.consumer import BatchReader, Place
+from k2common.runtime.clock import Clock
+
+from iceberg_sink.settings import SinkSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Batches under the table's numbers of the partitions, and the next offset of every partition."""
+
+    batches: Sequence[FetchedBatch]
+    offsets: Mapping[int, int]
+
+    @property
+    def moved(self) -> Mapping[int, int]:
+        """The next offsets of the partitions that the batches come from; of all, where there are none."""
+        touched = {batch.partition for batch in self.batches}
+        return {p: at for p, at in self.offsets.items() if p in touched or not touched}
+
+
+class Intake:
+    """Takes from one reader; `numbers` says under which partitions the table knows its places."""
+
+    def __init__(
+        self, reader: BatchReader, *, numbers: Mapping[Place, int], settings: SinkSettings, clock: Clock
+    ) -> None:
+        self._reader = reader
+        self._numbers = numbers
+        self._settings = settings
+        self._clock = clock
+        self._held: dict[Place, deque[FetchedBatch]] = defaultdict(deque)
+
+    async def take(self, stop: asyncio.Event) -> Taken | None:
+        """The next batches, none when nothing came in time; None once `stop` is set.
+
+        Raises what the reader raises.
+        """
+        taken: list[FetchedBatch] = []
+        room = _Room(rows=self._settings.commit_rows, bytes=self._settings.commit_bytes)
+        deadline = self._clock.monotonic() + self._settings.commit_interval_seconds
+        while not stop.is_set():
+            taken += self._fitting(room)
+            left = deadline - self._clock.monotonic()
+            if left <= 0 or room.full:
+                return Taken(batches=taken, offsets=await self._offsets())
+            await self._fetch(left)
+        return None
+
+    async def behind(self) -> int:
+        """How many records of the log, as it ends now, were not taken yet."""
+        ends = await self._reader.ends()
+        offsets = await self._offsets()
+        return sum(max(0, end - offsets[self._numbers[place]]) for place, end in ends.items())
+
+    async def _fetch(self, wait_seconds: float) -> None:
+        found = await self._reader.fetch(limit=self._settings.fetch_batches, wait_seconds=wait_seconds)
+        for place, batches in found.items():
+            self._held[place].extend(batches)
+
+    def _fitting(self, room: _Room) -> Iterator[FetchedBatch]:
+        for place, batches in self._held.items():
+            while batches and not room.full:
+                batch = batches.popleft()
+                room.rows -= batch.count
+                room.bytes -= unpacked_bytes(batch.payload)
+                yield replace(batch, partition=self._numbers[place])
+
+    async def _offsets(self) -> Mapping[int, int]:
+        positions = await self._reader.positions()
+        return {
+            self._numbers[place]: self._held[place][0].wanted_from if self._held[place] else at
+            for place, at in positions.items()
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class _Room:
+    rows: int
+    bytes: int
+
+    @property
+    def full(self) -> bool:
+        return self.rows <= 0 or self.bytes <= 0

@@ -1,0 +1,26 @@
+"""What one commit holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from k2common.domain.dead_letters import DeadLetter
+
+from iceberg_sink.batches import Written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Rows and dead letters, and the offsets after them; those may have passed the marks of transactions
+    where nothing else came in time.
+    """
+
+    offsets: Mapping[int, int]
+    written: Written = field(default_factory=Written)
+    letters: Sequence[DeadLetter] = ()
+
+    @property
+    def holds_anything(self) -> bool:
+        """Whether the table has to hear of it at once."""
+        return bool(self.written.files or self.letters)

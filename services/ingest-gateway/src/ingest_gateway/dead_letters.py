@@ -1,0 +1,92 @@
+"""The dead letters of uploads and what was put back of them, from the topics alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from k2common.domain.dead_letters import DeadLetter
+from k2common.domain.progress import Progress
+from k2common.errors import RecordError
+from k2common.kafka.follower import Follower
+from k2common.observability.logging import get_logger
+from k2common.schemas.datasets import DEAD_LETTER_TOPICS, Topic, dead_letter_topic
+from k2common.settings.kafka import KafkaSettings
+
+Place: TypeAlias = tuple[str, int, int]
+"""Topic, epoch, partition."""
+
+log = get_logger(__name__)
+
+
+class DeadLetters:
+    """Every dead letter by where it lay, once however often it was written, and every one put back.
+
+    `reached` tells how far a dlq topic was read.
+    """
+
+    def __init__(self) -> None:
+        self._offsets: dict[Place, set[int]] = defaultdict(set)
+        self._back: dict[str, dict[Place, dict[int, tuple[int, int]]]] = defaultdict(dict)
+        self.reached: Callable[[str], int] = lambda _: 0
+
+    def follower(self, settings: KafkaSettings, *, changed: Callable[[], None]) -> Follower:
+        """A follower that feeds this object and calls `changed` after each letter."""
+
+        async def on_record(record: Any) -> None:
+            try:
+                letter = DeadLetter.of_message(key=None, value=None, headers=record.headers)
+            except RecordError as error:
+                log.error("a dead letter cannot be read", topic=record.topic, error=str(error))
+                return
+            self.add(letter)
+            changed()
+
+        first, *more = DEAD_LETTER_TOPICS
+        follower = Follower(settings, first, on_record=on_record, more=more)
+        self.reached = lambda topic: follower.position(topic, 0)
+        return follower
+
+    def add(self, letter: DeadLetter) -> None:
+        """Take a letter."""
+        self._offsets[(letter.topic, letter.epoch, letter.partition)].add(letter.offset)
+
+    def on_redrive(self, record: Mapping[str, Any]) -> None:
+        """Take the mark that letters were put back."""
+        of_upload = self._back[record["upload_id"] or ""]
+        for move in record["moves"]:
+            place = (record["topic"], move["epoch"], move["partition"])
+            of_upload.setdefault(place, {})[move["offset"]] = (move["new_epoch"], move["new_offset"])
+
+    def knows(self, topic: Topic, below: int) -> bool:
+        """Whether all letters of `topic` below offset `below` of its dlq topic are known here."""
+        return below == 0 or self.reached(dead_letter_topic(topic).name) >= below
+
+    def lost(self, progress: Progress, topic: str) -> int:
+        """How many of the upload's records in `topic` are dead letters."""
+        return sum(
+            progress.holds(topic, epoch=place[1], partition=place[2], offset=offset)
+            for place, offsets in self._offsets.items()
+            if place[0] == topic
+            for offset in offsets
+        )
+
+    def brought_back(self, upload_id: str, topic: str, *, epoch: int, offsets: Mapping[int, int]) -> int:
+        """How many of the upload's letters are rows of the topic's table, which is at these offsets."""
+        moves = {place: of_place for place, of_place in self._back[upload_id].items() if place[0] == topic}
+        again = {(place, offset) for place, of_place in moves.items() for offset in of_place}
+        return sum(
+            place not in again and place[1] not in self._offsets[place[0]]
+            for (_, _, partition), of_place in moves.items()
+            for new_epoch, new_offset in of_place.values()
+            if (new_epoch, new_offset) < (epoch, offsets.get(partition, 0))
+            for place in [((topic, new_epoch, partition), new_offset)]
+        )
+
+    def ranges(self, upload_id: str, topic: str) -> Iterable[tuple[int, int, int, int]]:
+        """Where the upload's letters were put back: epoch, partition, first offset, end."""
+        for (name, _, partition), moves in self._back[upload_id].items():
+            if name == topic:
+                for epoch, offset in moves.values():
+                    yield (epoch, partition, offset, offset + 1)
