@@ -8,18 +8,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from k2common.columnar.arrow import arrow_schema
-from k2common.columnar.decode import Poison, RecordDecoder, SchemasNeeded
+from k2common.columnar.decode import Poison, SchemasNeeded
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.columnar.sorting import sorted_rows
-from k2common.errors import RecordError, TransientError
-from k2common.iceberg.catalog import AWAY, Catalog, load_table
+from k2common.errors import TransientError
+from k2common.iceberg.catalog import AWAY, Catalog, Table, load_table
 from k2common.iceberg.files import write
 from k2common.registry.client import SchemaRegistry
 from k2common.runtime.blocking import Blocking
-from k2common.schemas.datasets import Dataset, avro_schema
+from k2common.schemas.datasets import Dataset
 
 from iceberg_sink.visibility import Ranges, arrivals
+from iceberg_sink.writers_schemas import WritersSchemas
 
 OFFSET_BITS = 48
 
@@ -62,38 +62,31 @@ class BatchWriter:
     ) -> None:
         self._dataset = dataset
         self._catalog = catalog
-        self._registry = registry
         self._blocking = blocking
         self._epoch = epoch
-        self._decoder = RecordDecoder(arrow_schema(avro_schema(dataset.topic.schema)))
-        self._schemas: dict[int, Mapping[str, Any]] = {}
+        self._writers = WritersSchemas(dataset, catalog=catalog, registry=registry)
 
     async def write(self, batches: Sequence[FetchedBatch]) -> Written:
         """The rows of the batches as files, and the messages among them that are no records.
 
         Raises TransientError when the registry or the warehouse is away: that says nothing of a message.
         """
-        unknown: dict[int, Mapping[str, Any] | None] = {}
+        self._writers.forget_unreadable()
         while True:
             try:
-                return await self._blocking.run(self._write, batches, {**self._schemas, **unknown})
+                return await self._blocking.run(self._write, batches)
             except SchemasNeeded as needed:
                 for schema_id in needed.ids:
-                    try:
-                        self._schemas[schema_id] = await self._registry.schema(schema_id)
-                    except RecordError:
-                        # Not for ever: it may be registered before the message is put back.
-                        unknown[schema_id] = None
+                    await self._writers.learn(schema_id)
 
-    def _write(
-        self, batches: Sequence[FetchedBatch], schemas: Mapping[int, Mapping[str, Any] | None]
-    ) -> Written:
-        decoded = self._decoder.decode(batches, schemas)
+    def _write(self, batches: Sequence[FetchedBatch]) -> Written:
+        readable = self._writers.readable(load_table(self._catalog, self._dataset.table))
+        decoded = readable.decoder.decode(batches, readable.schemas, readable.refused)
         rows = with_epoch(decoded.rows, self._epoch)
         back = _at(rows, decoded.redriven)
         return Written(
             rows=rows.num_rows,
-            files=write_files(rows, self._dataset, catalog=self._catalog),
+            files=write_files(rows, self._dataset, table=readable.table),
             arrived=arrivals(rows.filter(pa.array(~back))) if self._dataset.visibility else {},
             redriven=arrivals(rows.filter(pa.array(back))) if self._dataset.visibility else {},
             poison=decoded.poison,
@@ -105,13 +98,13 @@ def with_epoch(rows: pa.Table, epoch: int) -> pa.Table:
     return rows.append_column("kafka_epoch", pa.array(np.full(rows.num_rows, epoch, np.int32)))
 
 
-def write_files(rows: pa.Table, dataset: Dataset, *, catalog: Catalog) -> Sequence[Any]:
-    """The rows as files in the dataset's order.
+def write_files(rows: pa.Table, dataset: Dataset, *, table: Table) -> Sequence[Any]:
+    """The rows as files of the table in the dataset's order.
 
-    Raises TransientError when the warehouse or the catalogue does not answer.
+    Raises TransientError when the warehouse does not answer.
     """
     try:
-        return write(sorted_rows(rows, dataset.order), table=load_table(catalog, dataset.table))
+        return write(sorted_rows(rows, dataset.order), table=table)
     except AWAY as error:
         raise TransientError(f"{dataset.table} cannot be written to: {error}") from error
 

@@ -15,7 +15,7 @@ from k2common.columnar.record_batch import FetchedBatch, records_section
 from k2common.columnar.records import read_records
 from k2common.domain.dead_letters import DeadLetter, Position
 from k2common.errors import RecordError
-from k2common.iceberg.catalog import Catalog
+from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rows import read_rows
 from k2common.runtime.blocking import Blocking
@@ -62,7 +62,10 @@ class LetterWriter:
         if not rows:
             return Written()
         table = with_epoch(pa.Table.from_pylist(rows, schema=SCHEMA), self._epoch)
-        return Written(rows=len(rows), files=write_files(table, DEAD_LETTERS, catalog=self._catalog))
+        return Written(
+            rows=len(rows),
+            files=write_files(table, DEAD_LETTERS, table=load_table(self._catalog, DEAD_LETTERS.table)),
+        )
 
     def _letter(
         self,

@@ -16,7 +16,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import fastavro
 import numpy as np
@@ -40,6 +40,9 @@ POSITION_FIELDS = (
     pa.field("kafka_partition", pa.int32(), nullable=False),
     pa.field("kafka_offset", pa.int64(), nullable=False),
 )
+
+
+Schemas: TypeAlias = Mapping[int, Mapping[str, Any] | None]
 
 
 class SchemasNeeded(Exception):
@@ -82,11 +85,12 @@ class RecordDecoder:
         self._columns = schema
 
     def decode(
-        self, batches: Sequence[FetchedBatch], schemas: Mapping[int, Mapping[str, Any] | None]
+        self, batches: Sequence[FetchedBatch], schemas: Schemas, refused: Mapping[int, str] | None = None
     ) -> Decoded:
-        """Rows and poison of `batches`; a schema of None is one that the registry does not know.
+        """Rows and poison of `batches`.
 
-        Raises SchemasNeeded when `schemas` lacks an id: get it and call again.
+        A schema of None is one that cannot be read, since the registry does not know it or for the reason
+        that stands in `refused`. Raises SchemasNeeded when `schemas` lacks an id: get it and call again.
         """
         sections = [(batch, records_section(batch.payload)) for batch in batches]
         groups: dict[int | None, list[tuple[FetchedBatch, memoryview]]] = defaultdict(list)
@@ -105,7 +109,7 @@ class RecordDecoder:
             for one in group:
                 table = None if schema_id is None else self._fast([one], schema_id, schemas[schema_id])
                 if table is None:
-                    slow = self._slow(*one, schemas)
+                    slow = self._slow(*one, schemas, refused or {})
                     table = slow.rows
                     poison += slow.poison
                     redriven += slow.redriven
@@ -177,7 +181,8 @@ class RecordDecoder:
         self,
         batch: FetchedBatch,
         section: memoryview,
-        schemas: Mapping[int, Mapping[str, Any] | None],
+        schemas: Schemas,
+        refused: Mapping[int, str],
     ) -> Decoded:
         records = [
             record
@@ -192,7 +197,7 @@ class RecordDecoder:
         redriven: list[tuple[int, int]] = []
         for record in records:
             try:
-                tables.append(self._one(record, batch.partition, schemas))
+                tables.append(self._one(record, batch.partition, schemas, refused))
             except (ValueError, TypeError, KeyError, EOFError, IndexError, pa.ArrowException) as error:
                 poison.append(_poison(record, batch.partition, error))
                 continue
@@ -200,15 +205,13 @@ class RecordDecoder:
                 redriven.append((batch.partition, record.offset))
         return Decoded(rows=pa.concat_tables(tables), poison=poison, redriven=redriven)
 
-    def _one(
-        self, record: Record, partition: int, schemas: Mapping[int, Mapping[str, Any] | None]
-    ) -> pa.Table:
+    def _one(self, record: Record, partition: int, schemas: Schemas, refused: Mapping[int, str]) -> pa.Table:
         schema_id = framed_schema_id(record.value)
         if schema_id is None or record.value is None:
             raise ValueError("the value does not begin with the registry's five bytes")
         schema = schemas[schema_id]
         if schema is None:
-            raise ValueError(f"the registry has no schema {schema_id}")
+            raise ValueError(refused.get(schema_id, f"the registry has no schema {schema_id}"))
         stream = io.BytesIO(record.value[FRAME_BYTES:])
         row: Any = fastavro.schemaless_reader(stream, fastavro.parse_schema(dict(schema)), None)
         if stream.read(1):

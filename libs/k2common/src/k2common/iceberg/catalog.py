@@ -21,7 +21,7 @@ from k2common.errors import SetupError, TransientError
 from k2common.iceberg.rest import ClientCredentials, TimedRestCatalog
 from k2common.settings.iceberg import IcebergSettings
 
-__all__ = ["AWAY", "Catalog", "load_table", "open_catalog"]
+__all__ = ["AWAY", "Catalog", "Table", "load_table", "open_catalog"]
 
 AWAY = (CommitStateUnknownException, RESTError, SQLAlchemyError, OSError)
 """What a catalogue or a warehouse raises when it did not answer; requests' errors are OSErrors."""

@@ -22,7 +22,7 @@ NO_EPOCH = 2**31 - 1
 
 
 def read_rows(catalog: Catalog, plan: Plan, columns: Sequence[str]) -> pa.Table:
-    """`columns` of every row that the plan's versions give; a table without files gives no columns.
+    """`columns` of every row that the plan's versions give; those that no file has are left out.
 
     Raises TransientError when the warehouse does not answer.
     """
@@ -32,17 +32,24 @@ def read_rows(catalog: Catalog, plan: Plan, columns: Sequence[str]) -> pa.Table:
     try:
         for path in plan.all_visible:
             with io.new_input(path).open() as file:
-                tables.append(pq.read_table(file, columns=list(columns)))
+                tables.append(_read(file, columns))
         for path in plan.straddling:
             with io.new_input(path).open() as file:
-                rows = pq.read_table(file, columns=wanted)
+                rows = _read(file, wanted)
             wanted_rows = shown(rows, plan.version)
             if plan.without is not None:
                 wanted_rows = pc.and_(wanted_rows, pc.invert(shown(rows, plan.without)))
-            tables.append(rows.filter(wanted_rows).select(list(columns)))
+            kept = [name for name in columns if name in rows.column_names]
+            tables.append(rows.filter(wanted_rows).select(kept))
     except AWAY as error:
         raise TransientError(f"{plan.version.table} cannot be read: {error}") from error
     return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+def _read(file: Any, columns: Sequence[str]) -> pa.Table:
+    # A file that was written before a column was added lacks it.
+    parquet = pq.ParquetFile(file)
+    return parquet.read(columns=[name for name in columns if name in parquet.schema_arrow.names])
 
 
 def scan_rows(catalog: Catalog, table: str, condition: BooleanExpression) -> pa.Table:

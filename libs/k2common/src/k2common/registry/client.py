@@ -71,6 +71,15 @@ class SchemaRegistry:
             self._by_id[schema_id] = found.raw_schema
         return self._by_id[schema_id]
 
+    async def subjects(self, schema_id: int) -> frozenset[str]:
+        """The subjects under which the schema is registered.
+
+        Raises TransientError when the registry is away.
+        """
+        async with self._reached():
+            found = await self._client.get_schema_subject_versions(schema_id)
+        return frozenset(entry.subject for entry in found or ())
+
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[None]:
         try:
