@@ -4,25 +4,23 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from k2common.iceberg.catalog import load_table, open_catalog
 from k2common.iceberg.commit import CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
-from k2common.iceberg.files import write
 from k2common.iceberg.plan import Plan
 from k2common.iceberg.reader import UnknownVersion, VersionGone, VersionReader
 from k2common.iceberg.tables import ensure_tables
-from k2common.schemas.datasets import TRADES, VERSIONS
-from k2common.testing.iceberg import START, START_US, append_trades, first_version, folder_catalog
+from k2common.schemas.datasets import TRADES
+from k2common.testing.iceberg import START, START_US, append_trades, folder_catalog, record_version
 from k2common.versions import Hidden, Reason, Version
 from pyiceberg.catalog import Catalog
 
 T = TRADES.table
 LOADING = Hidden(reason=Reason.LOADING)
-Recorder = Callable[[CommitResult], None]
+Recorder = Callable[[CommitResult], object]
 
 
 @pytest.fixture
@@ -35,33 +33,7 @@ def catalog(tmp_path: Path) -> Catalog:
 @pytest.fixture
 def record(catalog: Catalog) -> Recorder:
     """Puts a commit into ingest.versions, as the sink does from its topic."""
-
-    def put(result: CommitResult) -> None:
-        head = head_version(load_table(catalog, VERSIONS.table)) or first_version(VERSIONS.table)
-        offset = head.offsets.get(0)
-        columns = {
-            "table": [result.version.table],
-            "number": [result.version.number],
-            "committed_at": pa.array([result.version.committed_at], pa.timestamp("us", "UTC")),
-            "snapshot_id": [result.snapshot_id],
-            "metadata_location": [result.metadata_location],
-            "document": [result.version.to_json()],
-            "kafka_epoch": pa.array([0], pa.int32()),
-            "kafka_partition": pa.array([0], pa.int32()),
-            "kafka_offset": pa.array([offset or 0], pa.int64()),
-        }
-        proposal = Proposal(
-            table=VERSIONS.table,
-            epoch=0,
-            expected={0: offset},
-            files=write(pa.table(columns), table=load_table(catalog, VERSIONS.table)),
-            change=lambda known: (known or first_version(VERSIONS.table)).successor(
-                now=START, offsets={0: (offset or 0) + 1}, hidden={}
-            ),
-        )
-        commit(catalog, proposal)
-
-    return put
+    return lambda result: record_version(catalog, result)
 
 
 def rows_of(plan: Plan) -> list[int]:

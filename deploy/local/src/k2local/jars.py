@@ -43,9 +43,10 @@ Download = Callable[[LockedArtifact, Path], Path]
 """Brings one artifact into a scratch folder and says where it lies; its content is not trusted yet."""
 
 
-def locked_artifacts() -> Sequence[LockedArtifact]:
-    """All files of the lock."""
-    text = resources.files("k2local").joinpath("jars.lock.json").read_text("utf-8")
+def locked_artifacts(lock: Path | None = None) -> Sequence[LockedArtifact]:
+    """All files of the lock: the stack's, or another of the same form."""
+    found = resources.files("k2local").joinpath("jars.lock.json") if lock is None else lock
+    text = found.read_text("utf-8")
     return [LockedArtifact(**entry) for entry in json.loads(text)]
 
 
@@ -125,6 +126,6 @@ def registry_home(cache: Path) -> Path:
 
 if __name__ == "__main__":
     try:
-        install(Path(sys.argv[1]), locked_artifacts())
+        install(Path(sys.argv[1]), locked_artifacts(*map(Path, sys.argv[2:3])))
     except SetupError as error:
         sys.exit(f"setup - {error}")

@@ -16,7 +16,7 @@ from k2common.iceberg.commit import CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
-from k2common.schemas.datasets import TRADES
+from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.settings.iceberg import IcebergSettings
 from k2common.versions import Hidden, Version
 
@@ -124,6 +124,34 @@ def append_trades(
     expected = None if head is None else head.offsets.get(partition)
     rows = trade_rows(expected or 0, count, partition=partition, upload=upload, days=days)
     proposal = trades_proposal(catalog, rows, expected=expected, partition=partition, hidden=hidden, now=now)
+    return commit(catalog, proposal, retention=retention)
+
+
+def record_version(
+    catalog: Catalog, result: CommitResult, *, retention: Retention | None = None
+) -> CommitResult:
+    """Put a commit into ingest.versions, as the sink does from its topic."""
+    head = head_version(load_table(catalog, VERSIONS.table))
+    offset = None if head is None else head.offsets.get(0)
+    at = offset or 0
+    columns = {
+        "table": [result.version.table],
+        "number": [result.version.number],
+        "committed_at": pa.array([result.version.committed_at], pa.timestamp("us", "UTC")),
+        "snapshot_id": [result.snapshot_id],
+        "metadata_location": [result.metadata_location],
+        "document": [result.version.to_json()],
+        "kafka_epoch": pa.array([0], pa.int32()),
+        "kafka_partition": pa.array([0], pa.int32()),
+        "kafka_offset": pa.array([at], pa.int64()),
+    }
+
+    def change(known: Version | None) -> Version:
+        before = known or first_version(VERSIONS.table)
+        return before.successor(now=START, offsets={0: at + 1}, hidden={})
+
+    files = write(pa.table(columns), table=load_table(catalog, VERSIONS.table))
+    proposal = Proposal(table=VERSIONS.table, epoch=0, expected={0: offset}, files=files, change=change)
     return commit(catalog, proposal, retention=retention)
 
 
