@@ -87,7 +87,7 @@ def test_posting_again_changes_nothing(fleet: Fleet, asx: dict[str, str], data: 
 def test_the_summary_of_a_day_is_exact(fleet: Fleet, asx: dict[str, str]) -> None:
     for upload in asx.values():
         fleet.receipt(upload)
-    whole = fleet.data("query-service", "/v1/summary/BHP/2014-03-11")
+    whole = fleet.data("query-service", "/v1/summary/BHP/2014-03-11", off_market="include")
     prices = [whole[name] for name in ("open", "high", "low", "close")]
     assert prices == ["40", "42", "35.772", "36.124"]
     assert (whole["volume"], whole["trades"]) == ("8919376", 21_681)
@@ -102,6 +102,20 @@ def test_the_summary_of_a_day_is_exact(fleet: Fleet, asx: dict[str, str]) -> Non
     prices = [market[name] for name in ("open", "high", "low", "close")]
     assert prices == ["35.94", "36.45", "35.84", "35.95"]
     assert (market["volume"], market["trades"]) == ("5554157", 18_218)
+    default = fleet.data("query-service", "/v1/summary/BHP/2014-03-11")
+    assert (default["high"], default["low"], default["trades"]) == ("36.45", "35.84", 21_653)
+    (bar,) = fleet.data(
+        "query-service",
+        "/v1/bars",
+        symbols="BHP",
+        timeframe="1Day",
+        trading_date="2014-03-11",
+        timezone="Australia/Sydney",
+        off_market="include",
+    )
+    assert {name: bar[name] for name in ("open", "high", "low", "close", "volume", "vwap")} == {
+        name: whole[name] for name in ("open", "high", "low", "close", "volume", "vwap")
+    }
 
 
 def test_off_market_prints_are_marked(fleet: Fleet, asx: dict[str, str]) -> None:

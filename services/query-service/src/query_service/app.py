@@ -29,11 +29,13 @@ from query_service.bars_routes import bars_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
 from query_service.planning import Planner
+from query_service.reference_routes import reference_routes
 from query_service.routes import routes
 from query_service.rows import Rows
 from query_service.rows_routes import rows_routes
 from query_service.settings import QueryServiceSettings, QuerySettings
 from query_service.sql_routes import sql_routes
+from query_service.summary_routes import summary_routes
 from query_service.validation import install_validation
 
 DESCRIPTION = (
@@ -109,6 +111,8 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     app = FastAPI(title="K2 query-service", version="1", description=DESCRIPTION)
     app.include_router(rows_routes(parts))
     app.include_router(bars_routes(parts))
+    app.include_router(summary_routes(parts))
+    app.include_router(reference_routes(parts))
     app.include_router(routes(parts))
     if parts.sandbox is not None:
         app.include_router(sql_routes(parts, parts.sandbox))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from fastapi import Request
 from fastapi.responses import Response
-from k2common.engine.scan import Parameters
+from k2common.engine.scan import Parameters, no_rows_sql
 from k2common.engine.shape import Shape
 from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.paging import sign, verify
@@ -42,11 +42,20 @@ UNBOUND = {"limit", "page_token", "format", "as_of", "fields", "price_format", "
 class RangeQuery(Protocol):
     """The parameters that such an answer takes."""
 
-    as_of: str | None
-    timezone: str
-    limit: int | None
-    page_token: str | None
-    format: str | None
+    @property
+    def as_of(self) -> str | None: ...
+
+    @property
+    def timezone(self) -> str: ...
+
+    @property
+    def limit(self) -> int | None: ...
+
+    @property
+    def page_token(self) -> str | None: ...
+
+    @property
+    def format(self) -> str | None: ...
 
     def page_size(self) -> int: ...
 
@@ -145,10 +154,10 @@ async def _written(parts: Parts, by: Writer, made: Made, limit: int | None) -> A
 
 
 def _no_rows(shape: Shape) -> str:
-    columns = ", ".join(
-        f'CAST(NULL AS {KINDS[field.type]}) AS "{field.name}"' for field in shape.schema or ()
-    )
-    return f"SELECT {columns} WHERE false"
+    if shape.schema is None:
+        return no_rows_sql(shape.dataset)
+    columns = [f'CAST(NULL AS {KINDS[field.type]}) AS "{field.name}"' for field in shape.schema]
+    return f"SELECT {', '.join(columns)} WHERE false"
 
 
 def _headers(told: Mapping[str, Any]) -> Mapping[str, str]:

@@ -226,16 +226,29 @@ class SummaryParameters(VersionParameters):
     venue: str | None = Field(
         default=None, max_length=256, description="This venue alone.", examples=["XASX"]
     )
-    start: str | None = Field(default=None, max_length=40, description="First time, inclusive.")
-    end: str | None = Field(default=None, max_length=40, description="Last time, exclusive.")
+    start: str | None = Field(
+        default=None, max_length=40, description="First time, inclusive.", examples=["2014-03-11T10:00"]
+    )
+    end: str | None = Field(
+        default=None, max_length=40, description="Last time, exclusive.", examples=["2014-03-11T17:00"]
+    )
     timezone: str = Field(
-        default="UTC", max_length=64, description="The zone of start and end where they name none."
+        default="UTC",
+        max_length=64,
+        description="The zone of start and end where they name none.",
+        examples=["Australia/Sydney"],
     )
     include_conditions: str | None = Field(
         default=None, max_length=1_000, description="Trades with one of these conditions.", examples=["0"]
     )
     exclude_conditions: str | None = Field(
         default=None, max_length=1_000, description="Trades with none of these.", examples=["1,3,9"]
+    )
+    off_market: Literal["include", "exclude"] | None = Field(
+        default=None,
+        description="Whether prints that the layout marks as off the market count; `exclude` without it, and "
+        "`include` where conditions are named.",
+        examples=["include"],
     )
 
     def to_filter(self, symbol: str, day: date) -> Filter:
@@ -253,20 +266,6 @@ class SummaryParameters(VersionParameters):
         )
 
 
-class SymbolsParameters(VersionParameters):
-    """Symbols of one dataset."""
-
-    dataset: Literal["trades", "quotes"] = Field(default="trades", description="Where to look for symbols.")
-
-
-class InstrumentsParameters(VersionParameters):
-    """Instruments by symbol."""
-
-    symbols: str = Field(
-        default="*", min_length=1, max_length=100_000, description="Symbols by commas; `*` is all."
-    )
-
-
 class VersionsParameters(_Parameters):
     """Versions of one table."""
 
@@ -282,8 +281,6 @@ class SnapshotsParameters(_Parameters):
 
 
 Summary = Annotated[SummaryParameters, Query()]
-Symbols = Annotated[SymbolsParameters, Query()]
-Instruments = Annotated[InstrumentsParameters, Query()]
 Versions = Annotated[VersionsParameters, Query()]
 Snapshots = Annotated[SnapshotsParameters, Query()]
 

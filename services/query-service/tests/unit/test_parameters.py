@@ -11,18 +11,23 @@ from k2common.domain.time import format_time
 from k2common.engine.scan import Filter
 from k2common.http.problems import Problem
 from pydantic import ValidationError
+from query_service.bars_parameters import BarsParameters
 from query_service.parameters import (
     MAX_SYMBOLS,
-    InstrumentsParameters,
     ListParameters,
     RowsParameters,
     SnapshotsParameters,
     SummaryParameters,
-    SymbolsParameters,
     VersionParameters,
     VersionsParameters,
     split,
     time_of,
+)
+from query_service.reference_parameters import (
+    ActionsParameters,
+    InstrumentsParameters,
+    ResolveParameters,
+    SymbolsParameters,
 )
 
 DAY = date(2014, 3, 11)
@@ -30,11 +35,14 @@ MIDNIGHT_UTC = 1_394_496_000_000_000_000
 HOUR = 3_600_000_000_000
 NANOSECONDS = st.integers(-(2**63), 2**63 - 1)
 DESCRIBED = (
+    ActionsParameters,
+    BarsParameters,
     InstrumentsParameters,
+    ResolveParameters,
+    SymbolsParameters,
     ListParameters,
     SnapshotsParameters,
     SummaryParameters,
-    SymbolsParameters,
     VersionsParameters,
 )
 
@@ -224,8 +232,6 @@ def test_an_unknown_parameter_is_refused(model: Any, given_: dict[str, Any]) -> 
         (ListParameters, {"limit": 0}),
         (RowsParameters, {"symbols": ""}),
         (RowsParameters, {"trading_date": "2014-02-30"}),
-        (InstrumentsParameters, {"symbols": ""}),
-        (SymbolsParameters, {"dataset": "instruments"}),
         (VersionsParameters, {"table": "trades"}),
         (VersionsParameters, {"table": "market.trades", "limit": 1_001}),
         (VersionsParameters, {"table": "market.trades", "before": 0}),
@@ -248,7 +254,8 @@ def test_every_parameter_has_a_sentence(model: Any) -> None:
 
 @pytest.mark.parametrize("model", DESCRIBED)
 def test_every_example_is_taken(model: Any) -> None:
-    examples = {name: field.examples[0] for name, field in model.model_fields.items() if field.examples}
+    fields = model.model_fields.items()
+    examples = {field.alias or name: field.examples[0] for name, field in fields if field.examples}
     needed = {name: "market.trades" for name, field in model.model_fields.items() if field.is_required()}
     taken = model(**{**needed, **examples})
     if isinstance(taken, RowsParameters):
