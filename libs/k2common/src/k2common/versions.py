@@ -54,6 +54,7 @@ class Version:
     numbers whose rows were purged or that main was rolled back from. `resume` says per topic and partition
     where a new sink goes on reading.
     All dead letters that the offsets have passed lie below offset `dead_letters` of `<topic>.dlq`.
+    `state` is the location of a file that the work on the table goes on from.
     """
 
     table: str
@@ -66,6 +67,7 @@ class Version:
     gone: tuple[tuple[int, int], ...] = ()
     resume: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     dead_letters: int = 0
+    state: str | None = None
 
     def shows(self, upload_id: str, *, epoch: int, partition: int, offset: int) -> bool:
         """Whether the row at this position belongs to the version: the rule that every reader applies."""
@@ -95,6 +97,7 @@ class Version:
             "gone": [list(span) for span in self.gone],
             "resume": {topic: _to_text_keys(offsets) for topic, offsets in self.resume.items()},
             **({"dead_letters": self.dead_letters} if self.dead_letters else {}),
+            **({} if self.state is None else {"state": self.state}),
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
@@ -124,6 +127,7 @@ class Version:
             gone=tuple((first, last) for first, last in document["gone"]),
             resume={topic: _to_int_keys(offsets) for topic, offsets in document["resume"].items()},
             dead_letters=document.get("dead_letters", 0),
+            state=document.get("state"),
         )
 
     def successor(self, *, now: datetime, offsets: Mapping[int, int], hidden: Mapping[str, Hidden]) -> Self:

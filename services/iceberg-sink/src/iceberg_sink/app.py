@@ -10,6 +10,7 @@ from k2common.http.app import create_app
 from k2common.http.openapi import documented
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.documents import head_version
+from k2common.iceberg.gaps import GapStore
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.tags import Tags
 from k2common.kafka.consumer import Place
@@ -24,11 +25,13 @@ from k2common.schemas.datasets import (
     COMMITS,
     DATASETS,
     DEAD_LETTERS,
+    GAPS,
     MARKET_DATASETS,
     OWN_TABLES,
     REDRIVES,
     STATUS,
     TABLES,
+    TRADES,
     Dataset,
     OwnTable,
 )
@@ -38,6 +41,7 @@ from iceberg_sink.announcer import Announcement, Announcer
 from iceberg_sink.batches import BatchWriter, Writer
 from iceberg_sink.commands import Commands
 from iceberg_sink.dead_letter_routes import DeadLetterRoutes
+from iceberg_sink.gaps import GapFinder, GapJob
 from iceberg_sink.letter_rows import LetterWriter
 from iceberg_sink.maintenance import Maintenance, Upkeep
 from iceberg_sink.maintenance_routes import MaintenanceRoutes
@@ -121,6 +125,13 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             )
         )
 
+        gaps = GapJob(
+            GapStore(catalog),
+            lambda: GapFinder(catalog, settings.gaps, warehouse=settings.iceberg, metrics=tools.metrics),
+            tools=tools,
+            announcer=lambda: Announcer(settings.kafka, codec=commits, owner=GAPS.name),
+        )
+
         def works(places: Set[Place]) -> Mapping[str, Work]:
             owned = {
                 dataset.name: {number for place, number in dataset.places.items() if place in places}
@@ -129,6 +140,9 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             found: dict[str, Work] = {
                 DATASETS[n].table: writer(DATASETS[n], own).run for n, own in owned.items() if own
             }
+            # One replica is enough, and there always is one with the first partition.
+            if (TRADES.topic.name, 0) in places:
+                found[GAPS.table] = gaps.run
             return {**found, "maintenance": maintenance.look_after(looked_after(places))}
 
         share = Share(

@@ -26,6 +26,20 @@ class SinkMetrics:
             ["table"],
             registry=registry,
         )
+        self.gap_events = Counter(
+            "k2_gap_events_committed", "Events of sequence numbers committed.", ["kind"], registry=registry
+        )
+        self.gap_rows = Counter(
+            "k2_gap_rows_followed",
+            "Rows whose sequence numbers were looked at.",
+            ["table"],
+            registry=registry,
+        )
+        self.gap_seconds = Histogram(
+            "k2_gap_steps_committed_seconds",
+            "Time of a look at the tables for gaps, with its commit.",
+            registry=registry,
+        )
         self.fenced = Counter(
             "k2_commits_fenced", "Commits that another owner forestalled.", ["table"], registry=registry
         )

@@ -90,6 +90,32 @@ class MaintenanceSettings(Block):
     )
 
 
+class GapSettings(Block):
+    """Block `K2_GAPS__*`: how sequence numbers are followed."""
+
+    look_seconds: float = Field(
+        default=5.0, gt=0, le=3600, description="How often the tables are looked at for new versions."
+    )
+    large_gap: int = Field(
+        default=1_000, ge=2, description="A gap of so many numbers, or a drop by as many, is large."
+    )
+    open_gaps_per_day: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Of more gaps in a key's day the lowest can heal no more.",
+    )
+    days_per_key: int = Field(
+        default=40, ge=2, le=1_000, description="Of more days the one that had rows longest ago is forgotten."
+    )
+    events_per_day: int = Field(
+        default=1_000, ge=1, le=100_000, description="After so many events no more is said of a key's day."
+    )
+    memory_megabytes: int = Field(
+        default=256, ge=128, le=65_536, description="To bring rows in order; more spills to disk."
+    )
+
+
 class IcebergSinkSettings(ServiceBlocks):
     """All blocks of the service."""
 
@@ -98,3 +124,4 @@ class IcebergSinkSettings(ServiceBlocks):
     iceberg: IcebergSettings
     sink: SinkSettings
     maintenance: MaintenanceSettings
+    gaps: GapSettings

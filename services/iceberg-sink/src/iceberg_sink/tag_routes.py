@@ -16,7 +16,7 @@ from k2common.iceberg.reader import UnknownVersion, VersionGone, VersionReader
 from k2common.iceberg.tags import NAME, Tag, Tags
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.schemas.datasets import DATASETS, MARKET_DATASETS
+from k2common.schemas.datasets import MARKET_DATASETS, VERSIONED_TABLES
 from k2common.versions import format_token, parse_token
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 MAX_TOKEN = 500
 PATH = "/v1/tags/{name}"
-TABLES = frozenset(dataset.table for dataset in DATASETS.values() if dataset.versioned)
+TABLES = frozenset(VERSIONED_TABLES)
 
 
 class TagRoutes:

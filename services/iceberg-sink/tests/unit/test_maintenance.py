@@ -230,4 +230,4 @@ async def test_another_engines_deletes_are_a_conflict(
 def test_one_owner_of_a_first_partition_looks_after_its_table() -> None:
     assert looked_after({(TRADES.topic.name, 1)}) == []
     assert looked_after({(TRADES.topic.name, 0), (TRADES.topic.name, 1)}) == [TRADES.table]
-    assert looked_after({(COMMITS.name, 0)}) == [VERSIONS.table, "ingest.tags"]
+    assert looked_after({(COMMITS.name, 0)}) == [VERSIONS.table, "ingest.tags", "market.gaps"]

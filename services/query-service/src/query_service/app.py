@@ -21,7 +21,7 @@ from k2common.runtime.retry import lasting
 from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.versions import VersionFollower
-from k2common.schemas.datasets import COMMITS, DATASETS
+from k2common.schemas.datasets import COMMITS, VERSIONED_TABLES
 from k2common.settings.service import HttpSettings
 
 from query_service.answers import Parts
@@ -59,7 +59,7 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
             settings.kafka,
             reader=reader,
             codec=await MessageCodec.open(registry, COMMITS),
-            tables=[dataset.table for dataset in DATASETS.values() if dataset.versioned],
+            tables=VERSIONED_TABLES,
             blocking=blocking,
             readiness=runtime.readiness,
         )

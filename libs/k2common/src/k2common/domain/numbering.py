@@ -37,13 +37,14 @@ class Limits:
     """When a gap is large, and how much is remembered.
 
     A key keeps `days`. A day keeps `open_gaps`, the lowest of more is forgotten. After `events` of a day
-    nothing more is said of it.
+    nothing more is said of it. Rows without a number are said of the latest `unsequenced_days`.
     """
 
     large_gap: int = 1_000
     open_gaps: int = 1_000
     days: int = 40
     events: int = 1_000
+    unsequenced_days: int = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -119,8 +120,8 @@ class Key:
         """The day that had a row last stands last."""
         self.previous: tuple[int, int] | None = None
         """Day and number of the last row."""
-        self.unsequenced: dict[int, None] = {}
-        """Days with rows that have no number."""
+        self.unsequenced: set[int] = set()
+        """The latest days with rows that have no number."""
         self.forgotten = NEVER
         """The latest day that was forgotten."""
         self.events: list[Event] = []
@@ -146,7 +147,7 @@ class Key:
     def forget(self, day: int) -> None:
         """Begin anew with the day."""
         self.days.pop(day, None)
-        self.unsequenced.pop(day, None)
+        self.unsequenced.discard(day)
         if self.previous is not None and self.previous[0] == day:
             self.previous = None
 
@@ -154,9 +155,12 @@ class Key:
         """A row of the day has no number; this is said once."""
         if day in self.unsequenced:
             return
-        self.unsequenced[day] = None
-        if len(self.unsequenced) > self._limits.days:
-            del self.unsequenced[next(iter(self.unsequenced))]
+        if len(self.unsequenced) >= self._limits.unsequenced_days:
+            earliest = min(self.unsequenced)
+            if day < earliest:
+                return
+            self.unsequenced.remove(earliest)
+        self.unsequenced.add(day)
         self.events.append(Event(Kind.UNSEQUENCED, day, row, ts_ns))
 
     def take(self, run: Run) -> None:

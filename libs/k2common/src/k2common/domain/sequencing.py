@@ -239,7 +239,7 @@ def _state_rows(keys: Mapping[KeyName, Key]) -> Iterator[Mapping[str, Any]]:
     for name, key in keys.items():
         common = {**dict(zip(KEY_COLUMNS, name, strict=True)), "forgotten": key.forgotten}
         previous = key.previous or (NEVER, None)
-        for day in [d for d in key.unsequenced if d not in key.days]:
+        for day in sorted(key.unsequenced - key.days.keys()):
             yield {**common, "day": day, "unsequenced": True, "followed": False}
         for day, numbering in key.days.items():
             yield {
@@ -261,7 +261,7 @@ def _keys_of(state: pa.Table, limits: Limits) -> Mapping[KeyName, Key]:
         key = keys.setdefault((row["venue"], row["symbol"], row["source"]), Key(limits))
         key.forgotten = row["forgotten"]
         if row["unsequenced"]:
-            key.unsequenced[row["day"]] = None
+            key.unsequenced.add(row["day"])
         if not row["followed"]:
             continue
         numbering = Numbering(**{field: row[field] for field in FIELDS})

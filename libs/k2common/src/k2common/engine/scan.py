@@ -16,7 +16,7 @@ from k2common.domain.ordering import TOTAL_ORDER
 from k2common.domain.time import to_datetime
 from k2common.engine.connection import empty_table
 from k2common.iceberg.plan import Plan, unhidden_in
-from k2common.schemas.datasets import Dataset, avro_schema
+from k2common.schemas.datasets import Dataset, OwnTable, avro_schema
 from k2common.versions import Version
 
 OPERATORS: Mapping[str, str] = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -67,7 +67,7 @@ class Filter:
 class Scan:
     """The wanted rows of one dataset in one version."""
 
-    dataset: Dataset
+    dataset: Dataset | OwnTable
     plan: Plan
 
 
@@ -100,14 +100,14 @@ def rows_sql(scans: Sequence[Scan], wanted: Filter, parameters: Parameters) -> s
     return " UNION ALL BY NAME ".join(parts)
 
 
-def no_rows_sql(dataset: Dataset) -> str:
+def no_rows_sql(dataset: Dataset | OwnTable) -> str:
     """A statement for no row, with the columns that `rows_sql` gives."""
     return f"SELECT '{dataset.name}' AS dataset, * FROM {empty_table(dataset.name)}"
 
 
 def _has_all_columns(scan: Scan) -> bool:
     """Whether the files alone give all columns; to join others by name costs a millisecond."""
-    return bool(scan.plan.paths) and scan.plan.columns >= _columns(scan.dataset.topic.schema)
+    return bool(scan.plan.paths) and scan.plan.columns >= _columns(scan.dataset.schema)
 
 
 @cache
@@ -188,7 +188,7 @@ def _from(scan: Scan, paths: Sequence[str], wanted: Filter, parameters: Paramete
     return f"SELECT '{scan.dataset.name}' AS dataset, * FROM {files} WHERE {condition}"
 
 
-def _condition(wanted: Filter, dataset: Dataset, parameters: Parameters) -> str:
+def _condition(wanted: Filter, dataset: Dataset | OwnTable, parameters: Parameters) -> str:
     bind = parameters.bind
     conditions = ["true", *_times(wanted, parameters)]
     conditions += _one_of("symbol", wanted.symbols, parameters)
@@ -231,8 +231,8 @@ def _one_of(column: str, values: Sequence[str], parameters: Parameters) -> Seque
     return [f"{column} IN ({', '.join(parameters.bind(value) for value in values)})"]
 
 
-def _compared(bound: Bound, dataset: Dataset, parameters: Parameters) -> str:
-    if bound.column not in _columns(dataset.topic.schema):
+def _compared(bound: Bound, dataset: Dataset | OwnTable, parameters: Parameters) -> str:
+    if bound.column not in _columns(dataset.schema):
         raise KeyError(f"{dataset.name} has no column {bound.column}")
     value = f"CAST({parameters.bind(bound.value)} AS {DECIMAL})"
     return f"{bound.column} {OPERATORS[bound.operator]} {value}"

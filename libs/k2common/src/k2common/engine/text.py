@@ -7,28 +7,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2common.columnar.arrow import Column, arrow_schema
-from k2common.schemas.datasets import Dataset, avro_schema
+from k2common.schemas.datasets import Dataset, OwnTable, avro_schema
 
 TYPES = {"trades": "trade", "quotes": "quote"}
 """A row's `type` in a stream of several datasets."""
 
 
-def columns_of(dataset: Dataset) -> list[str]:
+def columns_of(dataset: Dataset | OwnTable) -> list[str]:
     """The dataset's columns as every format gives them, in their order."""
-    return list(arrow_schema(avro_schema(dataset.topic.schema)).names)
+    return list(arrow_schema(avro_schema(dataset.schema)).names)
 
 
-def json_expression(dataset: Dataset, *, typed: bool = False) -> str:
+def json_expression(dataset: Dataset | OwnTable, *, typed: bool = False) -> str:
     """An SQL expression for a row as one JSON object; `typed` puts `type` first."""
-    schema = arrow_schema(avro_schema(dataset.topic.schema))
+    schema = arrow_schema(avro_schema(dataset.schema))
     entries = [f"'type': '{TYPES[dataset.name]}'"] if typed else []
     entries += [f"'{field.name}': {exact(field)}" for field in schema]
     return f"to_json({{{', '.join(entries)}}})"
 
 
-def text_expressions(dataset: Dataset) -> str:
+def text_expressions(dataset: Dataset | OwnTable) -> str:
     """The dataset's columns as text for CSV; lists and maps as JSON, null as nothing."""
-    schema = arrow_schema(avro_schema(dataset.topic.schema))
+    schema = arrow_schema(avro_schema(dataset.schema))
     return ", ".join(f"{flat(field)} AS {quoted(field.name)}" for field in schema)
 
 

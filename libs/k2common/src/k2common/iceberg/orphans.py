@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 
 from k2common.errors import TransientError
 from k2common.iceberg.catalog import AWAY, load_table
+from k2common.iceberg.documents import version_of
 
 FOLDERS = ("data", "metadata")
 """Where tables keep their files; what else lies under a table's location is not touched."""
@@ -40,6 +41,9 @@ def referenced(table: Table) -> frozenset[str]:
         manifests |= {manifest.manifest_path: manifest for manifest in snapshot.manifests(table.io)}
         entries = {} if snapshot.summary is None else snapshot.summary.additional_properties
         found |= {text for text in entries.values() if text.startswith(table.location())}
+        version = version_of(snapshot)
+        if version is not None and version.state is not None:
+            found.add(version.state)
     found |= manifests.keys()
     for manifest in manifests.values():
         live = manifest.fetch_manifest_entry(table.io, discard_deleted=True)

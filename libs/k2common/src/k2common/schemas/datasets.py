@@ -195,7 +195,14 @@ VERSIONS = Dataset(
 )
 
 TAGS = OwnTable(name="tags", table="ingest.tags", schema="tags", order=("name",))
-OWN_TABLES: tuple[OwnTable, ...] = (TAGS,)
+GAPS = OwnTable(
+    name="gaps",
+    table="market.gaps",
+    schema="gaps",
+    order=("symbol", "ts_event_ns", "number"),
+    versioned=True,
+)
+OWN_TABLES: tuple[OwnTable, ...] = (TAGS, GAPS)
 
 SUNK = (TRADES, QUOTES, BARS, INSTRUMENTS, CORPORATE_ACTIONS, REJECTS, UPLOADS, VERSIONS)
 LARGEST_LETTER_BYTES = 16 * 1024 * 1024
@@ -247,3 +254,5 @@ TOPICS: tuple[Topic, ...] = (
     SESSIONS,
     *(topic for d in DATASETS.values() for topic in d.topics),
 )
+VERSIONED_TABLES: tuple[str, ...] = tuple(table for table, found in TABLES.items() if found.versioned)
+"""Tables whose versions are announced and can be asked for."""

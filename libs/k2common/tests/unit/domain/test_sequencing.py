@@ -119,6 +119,13 @@ def test_rows_without_a_number_are_said_once_a_day() -> None:
     assert told(rows) == [("unsequenced", None, None), ("unsequenced", None, None)]
 
 
+def test_of_rows_without_a_number_the_latest_days_are_remembered() -> None:
+    limits = Limits(unsequenced_days=1)
+    rows = [*day(None, at=1), *day(None, at=2), *day(None, at=1), *day(None, at=3)]
+    days = [event["trading_date"].day for event in events_of(rows, limits=limits)]
+    assert days == [2, 3, 4]
+
+
 def test_the_lowest_of_too_many_open_gaps_is_forgotten() -> None:
     limits = Limits(large_gap=10, open_gaps=1)
     events = told([*day(1, 3, 5, since=10), *day(2, 4)], limits=limits)
@@ -354,7 +361,7 @@ def test_small_limits_give_the_same_events_however_the_rows_are_cut(
     drawn: list[tuple[str, int, int, int, int]], cuts: list[int]
 ) -> None:
     rows = rows_of(drawn)
-    limits = Limits(large_gap=5, open_gaps=2, days=2, events=4)
+    limits = Limits(large_gap=5, open_gaps=2, days=2, events=4, unsequenced_days=2)
     assert events_of(rows, cuts, limits=limits) == events_of(rows, limits=limits)
 
 
