@@ -1,10 +1,14 @@
 """Files as the Australian exchange sends them: the golden values, exact, through HTTP alone."""
 
+import csv
+import io
 import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from k2local.testing import Fleet
 
@@ -55,6 +59,38 @@ def test_trades_have_the_golden_values(fleet: Fleet, asx: dict[str, str], symbol
     assert sum(Decimal(row["size"]) for row in found) == volume
     assert sum(Decimal(row["price"]) * Decimal(row["size"]) for row in found) == Decimal(notional)
     assert sorted(row["line"] for row in found) == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "arrow", "parquet"])
+def test_every_format_has_the_golden_values(fleet: Fleet, asx: dict[str, str], form: str) -> None:
+    for symbol, (instrument, count, volume, notional) in TRADES.items():
+        as_of = fleet.receipt(asx[f"trades/{instrument}.csv"])["version"]
+        found = in_format(fleet, form, symbols=symbol, as_of=as_of)
+        assert len(found) == count
+        assert sum(size for _, size, _ in found) == volume
+        assert sum(price * size for price, size, _ in found) == Decimal(notional)
+        ordered = rows(fleet, "/v1/trades", symbols=symbol, as_of=as_of)
+        assert [line for *_, line in found] == [row["line"] for row in ordered]
+
+
+def in_format(fleet: Fleet, form: str, **given: str) -> list[tuple[Decimal, Decimal, int]]:
+    """Price, size and line of every trade, through one format."""
+    fields = {"fields": "price,size,line", **given}
+    if form == "json":
+        found: list[dict[str, Any]] = []
+        token: dict[str, str] = {}
+        while token is not None:
+            page = fleet.get("query-service", "/v1/trades", limit=10_000, **fields, **token).json()
+            found += page["data"]
+            token = page["next_page_token"] and {"page_token": page["next_page_token"]}
+        return [(Decimal(row["price"]), Decimal(row["size"]), row["line"]) for row in found]
+    content = fleet.get("query-service", "/v1/trades", format=form, **fields).content
+    if form == "csv":
+        lines = csv.DictReader(io.StringIO(content.decode()))
+        return [(Decimal(row["price"]), Decimal(row["size"]), int(row["line"])) for row in lines]
+    source = pa.BufferReader(content)
+    table = pq.read_table(source) if form == "parquet" else pa.ipc.open_stream(source).read_all()
+    return [(row["price"], row["size"], row["line"]) for row in table.to_pylist()]
 
 
 @pytest.mark.parametrize("symbol", QUOTES)
