@@ -23,7 +23,10 @@ from k2common.settings.engine import EngineSettings
 from tests.integration.query.serving import client, serving
 
 KEY = ("ts_event_ns", "sequence", "venue", "symbol", "upload_id", "line")
-SOME = "venue,symbol,trading_date,ts_event,ts_event_ns,ts_recv_ns,sequence,upload_id,line,price,size,side,conditions"
+SOME = (
+    "venue,symbol,trading_date,ts_event,ts_event_ns,ts_recv_ns,sequence,upload_id,line,price,size,side,"
+    "conditions"
+)
 
 
 @pytest.fixture
