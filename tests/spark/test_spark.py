@@ -15,7 +15,7 @@ from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.documents import ancestry, head_version, version_of
 from k2common.iceberg.plan import read_footer
 from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import Bounds, ForeignDeletes, Proof, commit_rewritten, live_files, rewrite
+from k2common.iceberg.rewriting import Bounds, Proof, commit_rewritten, live_files, rewrite
 from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import TRADES, VERSIONS
@@ -138,24 +138,3 @@ def test_versions_sink_and_planner_go_on_after_spark(tmp_path: Path) -> None:
     table = load_table(catalog, T)
     assert all(read_footer(file.file_path, io=table.io).ranges for file in live_files(table))
     assert {number: proof_of(catalog, number) for number in before} == before
-
-
-def test_deletes_of_another_engine_are_not_undone_by_compaction(tmp_path: Path) -> None:
-    catalog = open_catalog(folder_catalog(tmp_path))
-    ensure_tables(catalog, [TRADES])
-    append_trades(catalog, 10)
-    table = load_table(catalog, T)
-
-    class Deletes:
-        content = "deletes"
-
-        def fetch_manifest_entry(self, *_: object, **__: object) -> list[str]:
-            return ["an entry"]
-
-    class Snapshot:
-        def manifests(self, _: object) -> list[Deletes]:
-            return [Deletes()]
-
-    table.current_snapshot = Snapshot  # type: ignore[method-assign,assignment]
-    with pytest.raises(ForeignDeletes):
-        live_files(table)

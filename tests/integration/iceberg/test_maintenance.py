@@ -17,7 +17,7 @@ from k2common.iceberg.expiry import Retention, expire
 from k2common.iceberg.orphans import Sweeper, Swept, referenced
 from k2common.iceberg.purging import Purge
 from k2common.iceberg.reader import VersionGone, VersionReader
-from k2common.iceberg.rewriting import Bounds, Proof, ProofFailed, live_files, rewrite
+from k2common.iceberg.rewriting import Bounds, ForeignDeletes, Proof, ProofFailed, live_files, rewrite
 from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import TRADES
@@ -312,3 +312,22 @@ def test_an_upload_without_rows_is_forgotten_by_a_purge(catalog: Catalog) -> Non
     assert head is not None
     assert dict(head.hidden) == {}
     assert len(rows_of(catalog, 1)) == len(rows_of(catalog, 3)) == 5
+
+
+def test_deletes_of_another_engine_are_not_undone_by_compaction(catalog: Catalog) -> None:
+    append_trades(catalog, 10)
+    table = load_table(catalog, TRADES.table)
+
+    class Deletes:
+        content = "deletes"
+
+        def fetch_manifest_entry(self, *_: object, **__: object) -> list[str]:
+            return ["an entry"]
+
+    class Snapshot:
+        def manifests(self, _: object) -> list[Deletes]:
+            return [Deletes()]
+
+    table.current_snapshot = Snapshot  # type: ignore[method-assign,assignment]
+    with pytest.raises(ForeignDeletes):
+        live_files(table)

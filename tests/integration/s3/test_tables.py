@@ -16,7 +16,7 @@ from k2common.iceberg.archive import Archive, ContentGone
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.compaction import compact
 from k2common.iceberg.documents import live_versions
-from k2common.iceberg.orphans import collect, referenced
+from k2common.iceberg.orphans import Sweeper, Swept, referenced
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
@@ -116,13 +116,16 @@ def test_files_that_nothing_names_are_swept(catalog: Catalog) -> None:
     for _ in range(8):
         append_trades(catalog, 5, retention=KEEP_FEW)
     lost = {file.file_path for file in trades_proposal(catalog, trade_rows(40, 5), expected=40).files}
-    assert collect(catalog, TRADES.table, before=datetime.now(UTC) - timedelta(hours=1)) == []
-    later = datetime.now(UTC) + timedelta(hours=1)
-    gone = {f"s3://{path}" for path in collect(catalog, TRADES.table, before=later)}
-    assert lost <= gone
-    assert not gone & referenced(load_table(catalog, TRADES.table))
+    now, hour = datetime.now(UTC) + timedelta(days=1), timedelta(hours=1)
+    sweeper = Sweeper(catalog, TRADES.table, guard=hour)
+    assert sweeper.sweep(now=now).deleted == 0
+    found = sweeper.sweep(now=now + hour)
+    assert found.deleted == found.unreferenced > len(lost)
+    table = load_table(catalog, TRADES.table)
+    assert not any(table.io.new_input(path).exists() for path in lost)
+    assert all(table.io.new_input(path).exists() for path in referenced(table))
     assert offsets(catalog, 8) == list(range(40))
-    assert collect(catalog, TRADES.table, before=later) == []
+    assert sweeper.sweep(now=now + 3 * hour) == Swept()
 
 
 def test_the_archive_gives_the_bytes_back(catalog: Catalog, iceberg: IcebergSettings) -> None:
