@@ -26,6 +26,7 @@ from k2common.settings.service import HttpSettings
 
 from query_service.answers import Parts
 from query_service.bars_routes import bars_routes
+from query_service.joins_routes import joins_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
 from query_service.planning import Planner
@@ -111,6 +112,7 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     app = FastAPI(title="K2 query-service", version="1", description=DESCRIPTION)
     app.include_router(rows_routes(parts))
     app.include_router(bars_routes(parts))
+    app.include_router(joins_routes(parts))
     app.include_router(summary_routes(parts))
     app.include_router(reference_routes(parts))
     app.include_router(routes(parts))

@@ -61,14 +61,14 @@ class Survey:
             "conditions": list(self.left_out_conditions),
         }
 
-    def one_source_each(self, dataset: str) -> None:
-        """Raise Problem 422 when rows of several sources would be added up."""
+    def one_source_each(self, dataset: str, *, parameter: str = "source") -> None:
+        """Raise Problem 422 when a series has rows of several sources, which `parameter` chooses from."""
         mixed = [one for one in self.found if len(one.sources) > 1]
         if mixed:
             named = "; ".join(
                 f"{one.symbol} of {one.venue}: {', '.join(sorted(one.sources))}" for one in mixed[:MAX_NAMED]
             )
-            raise ambiguous(dataset, named)
+            raise ambiguous(dataset, named, parameter=parameter)
 
 
 def ambiguous(dataset: str, named: str, *, parameter: str = "source") -> Problem:
@@ -76,7 +76,7 @@ def ambiguous(dataset: str, named: str, *, parameter: str = "source") -> Problem
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "AMBIGUOUS_SOURCE",
-        f"{dataset} of several sources would be added up ({named}); say which with {parameter}=",
+        f"{dataset} of several sources would be mixed ({named}); say which with {parameter}=",
     )
 
 
