@@ -15,6 +15,7 @@ import pyarrow as pa
 from fastapi import FastAPI
 from k2common.columnar.arrow import arrow_schema
 from k2common.engine.connection import Engine
+from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commit import Proposal, commit
 from k2common.iceberg.documents import head_version
@@ -64,6 +65,7 @@ class House:
     iceberg: IcebergSettings
     reader: VersionReader
     sandbox: Sandbox
+    archive: Archive
     offsets: dict[str, int] = field(default_factory=dict)
 
     def add(
@@ -101,6 +103,14 @@ class House:
         assert version == head_version(load_table(self.catalog, kind.table))
         return version
 
+    async def get(self, path: str, **parameters: Any) -> httpx.Response:
+        return await self.http.get(path, params=parameters)
+
+    async def data(self, path: str, **parameters: Any) -> Any:
+        answer = await self.get(path, **parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
     async def sql(self, sql: str, **body: Any) -> httpx.Response:
         return await self.http.post("/v1/sql", json={"sql": sql, **body})
 
@@ -123,6 +133,7 @@ async def open_house(home: Path, **environ: str) -> AsyncIterator[House]:
     queries = Queries(engine, settings.engine)
     sandbox = Sandbox(settings.sandbox)
     reader = VersionReader(catalog)
+    archive = Archive(catalog, root=iceberg.archive_root)
     parts = parts_of(
         reader,
         queries,
@@ -130,12 +141,21 @@ async def open_house(home: Path, **environ: str) -> AsyncIterator[House]:
         settings=settings.query,
         metrics=QueryMetrics(runtime.metrics),
         sandbox=sandbox,
+        archive=archive,
     )
     app = application(parts, runtime, settings.http)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://k2", timeout=120) as http:
-            yield House(app=app, http=http, catalog=catalog, iceberg=iceberg, reader=reader, sandbox=sandbox)
+            yield House(
+                app=app,
+                http=http,
+                catalog=catalog,
+                iceberg=iceberg,
+                reader=reader,
+                sandbox=sandbox,
+                archive=archive,
+            )
     finally:
         await sandbox.close()
         queries.close()

@@ -151,6 +151,8 @@ RECEIPT: Mapping[str, Any] = {
         "replaces": NULL_TEXT,
         "repairs": NULL_TEXT,
         "timezone": NULL_TEXT,
+        "delimiter": {"type": "string"},
+        "encoding": {"type": "string"},
         "bytes": COUNT,
         "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "rows": {

@@ -168,6 +168,7 @@ def document(
     committed = progress.rows_accepted - lost_rows if end and end.outcome == "committed" else 0
     seen_in = [v for v in (end.table, end.rejects) if v is not None] if end else []
     versions = {version.table: version.number for version in seen_in}
+    layout = Layout.parse(spec.layout_json)
     committed_at = max((version.committed_at for version in seen_in), default=None)
     return {
         "upload_id": spec.upload_id,
@@ -179,7 +180,9 @@ def document(
         "batch": spec.batch,
         "replaces": spec.replaces,
         "repairs": spec.repairs,
-        "timezone": spec.timezone or Layout.parse(spec.layout_json).timezone,
+        "timezone": spec.timezone or layout.timezone,
+        "delimiter": layout.delimiter,
+        "encoding": layout.encoding,
         "bytes": spec.bytes,
         "sha256": spec.sha256,
         "rows": {

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from k2common.engine.scan import Filter, Scan
+from k2common.iceberg.archive import Archive
 from k2common.iceberg.asof import AsOf, resolve
 from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
@@ -47,6 +48,7 @@ class Parts:
     page_key: bytes
     reader_seconds: float = 60.0
     sandbox: Sandbox | None = None
+    archive: Archive | None = None
 
 
 async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset]) -> AsOf:

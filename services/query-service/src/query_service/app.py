@@ -11,6 +11,7 @@ from k2common.http.app import install
 from k2common.http.compression import install_compression
 from k2common.http.queries import install_query_problems
 from k2common.http.streaming import Attended
+from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
 from k2common.registry.client import SchemaRegistry
@@ -27,9 +28,11 @@ from k2common.settings.service import HttpSettings
 from query_service.answers import Parts
 from query_service.bars_routes import bars_routes
 from query_service.joins_routes import joins_routes
+from query_service.datasets_routes import datasets_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
 from query_service.planning import Planner
+from query_service.provenance_routes import provenance_routes
 from query_service.reference_routes import reference_routes
 from query_service.routes import routes
 from query_service.rows import Rows
@@ -71,6 +74,7 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
             settings=settings.query,
             metrics=QueryMetrics(runtime.metrics),
             sandbox=sandbox,
+            archive=await blocking.run(Archive, catalog, root=settings.iceberg.archive_root),
         )
         app = application(parts, runtime, settings.http)
         works = {"announcements": follower.follower.run, "catalogue": follower.refresh}
@@ -90,6 +94,7 @@ def parts_of(
     settings: QuerySettings,
     metrics: QueryMetrics,
     sandbox: Sandbox | None = None,
+    archive: Archive | None = None,
 ) -> Parts:
     """What the endpoints work with, of what was opened for them."""
     planner = Planner(reader=reader, blocking=blocking)
@@ -102,6 +107,7 @@ def parts_of(
         blocking=blocking,
         metrics=metrics,
         sandbox=sandbox,
+        archive=archive,
         page_key=settings.page_key.get_secret_value().encode(),
         reader_seconds=settings.reader_seconds,
     )
@@ -116,6 +122,9 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     app.include_router(summary_routes(parts))
     app.include_router(reference_routes(parts))
     app.include_router(routes(parts))
+    app.include_router(datasets_routes(parts))
+    if parts.archive is not None:
+        app.include_router(provenance_routes(parts, parts.archive))
     if parts.sandbox is not None:
         app.include_router(sql_routes(parts, parts.sandbox))
     app.add_middleware(Attended)

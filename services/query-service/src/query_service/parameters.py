@@ -20,21 +20,24 @@ from k2common.errors import RecordError
 from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError, Problem
 from k2common.layouts.model import known_zone
-from k2common.schemas.datasets import Dataset
-from pydantic import BaseModel, ConfigDict, Field
+from k2common.schemas.datasets import DATASETS, Dataset
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_SYMBOLS = 2_000
 MAX_PAGE = 10_000
 DEFAULT_PAGE = 1_000
 CLOCKS = {"ts_event": "ts_event_ns", "ts_recv": "ts_recv_ns", "ts_ingest": "ts_ingest"}
 ATTRIBUTE = re.compile(r"attributes\.[^,]{1,256}")
-TABLES = Literal[
-    "market.trades",
-    "market.quotes",
-    "market.instruments",
-    "ingest.rejects",
-    "ingest.uploads",
-]
+TABLES = tuple(dataset.table for dataset in DATASETS.values() if dataset.versioned)
+
+
+def _known_table(name: str) -> str:
+    if name not in TABLES:
+        raise ValueError(f"there are {', '.join(TABLES)}")
+    return name
+
+
+Table = Annotated[str, AfterValidator(_known_table), Field(json_schema_extra={"enum": list(TABLES)})]
 
 
 class _Parameters(BaseModel):
@@ -269,7 +272,7 @@ class SummaryParameters(VersionParameters):
 class VersionsParameters(_Parameters):
     """Versions of one table."""
 
-    table: TABLES = Field(description="The table.", examples=["market.trades"])
+    table: Table = Field(description="The table.", examples=["market.trades"])
     limit: int = Field(default=100, ge=1, le=1_000, description="Versions of a page.")
     before: int | None = Field(default=None, ge=1, description="Versions below this number.")
 
@@ -277,7 +280,7 @@ class VersionsParameters(_Parameters):
 class SnapshotsParameters(_Parameters):
     """Live snapshots of one table."""
 
-    table: TABLES = Field(description="The table.", examples=["market.trades"])
+    table: Table = Field(description="The table.", examples=["market.trades"])
 
 
 Summary = Annotated[SummaryParameters, Query()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from typing import TypeAlias
@@ -36,6 +37,15 @@ class UnknownVersion(RecordError):
 
 class VersionGone(RecordError):
     """Rows that the version showed were purged; it can never be read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableField:
+    """A column of a table; `type` is Iceberg's word for it."""
+
+    name: str
+    type: str
+    required: bool
 
 
 class VersionReader:
@@ -198,6 +208,15 @@ class VersionReader:
         head = head_version(loaded)
         whole = not version.hidden and head is not None and head.number == version.number
         return plan(files, version, snapshot_id=snapshot_id, footers=footers, whole=whole, without=without)
+
+    def fields(self, version: Version) -> Sequence[TableField]:
+        """The columns that the version's rows have, in the table's order."""
+        loaded = self._loaded(version)
+        schema = loaded.schemas().get(version.schema_id, loaded.schema())
+        return [
+            TableField(name=field.name, type=str(field.field_type), required=field.required)
+            for field in schema.fields
+        ]
 
     def history(self, table: str, *, before: int | None, limit: int) -> list[VersionedSnapshot]:
         """Up to `limit` versions below number `before`, newest first, be their snapshots live or not."""
