@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from k2common.schemas.datasets import DATASETS, MARKET_DATASETS
+from k2common.schemas.datasets import MARKET_DATASETS, TABLES
 
 from tests.integration.answers.house import EVENT_NS, House
 
@@ -71,7 +71,7 @@ async def test_an_unknown_dataset_is_refused(house: House, path: str) -> None:
 
 
 async def test_versions_and_snapshots_are_those_of_every_versioned_table(market: House) -> None:
-    for dataset in DATASETS.values():
+    for dataset in TABLES.values():
         for path in ("/v1/versions", "/v1/snapshots"):
             answer = await market.get(path, table=dataset.table)
             assert answer.status_code == (200 if dataset.versioned else 400), answer.text

@@ -180,9 +180,9 @@ async def test_more_than_may_wait_are_refused(tmp_path: Path) -> None:
         assert (await slow).json()["code"] == "QUERY_TIMEOUT"
 
 
-@pytest.mark.parametrize("dataset", ["trades", "quotes", "bars", "instruments", "corporate_actions"])
+@pytest.mark.parametrize("dataset", ["trades", "quotes", "bars", "instruments", "corporate_actions", "gaps"])
 async def test_a_table_without_rows_has_its_columns(house: House, dataset: str) -> None:
     answer = await house.sql(f"SELECT * FROM {dataset}", format="arrow")
     table = pa.ipc.open_stream(answer.content).read_all()
     assert table.num_rows == 0
-    assert {"symbol", "upload_id", "line"} <= set(table.column_names)
+    assert {"symbol", "venue"} <= set(table.column_names)

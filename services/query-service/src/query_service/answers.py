@@ -20,7 +20,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
 from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.timings import so_far, step
-from k2common.schemas.datasets import Dataset
+from k2common.schemas.datasets import Dataset, OwnTable
 from k2common.versions import Reason
 
 from query_service.latest import Latest
@@ -51,13 +51,13 @@ class Parts:
     archive: Archive | None = None
 
 
-async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset]) -> AsOf:
+async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset | OwnTable]) -> AsOf:
     """The versions of the datasets' tables that `as_of` names. Raises as `resolve`."""
     with step("version"):
         return await parts.blocking.run(resolve, parts.reader, text, [dataset.table for dataset in datasets])
 
 
-async def scan_of(parts: Parts, as_of: AsOf, dataset: Dataset, wanted: Filter) -> Scan | None:
+async def scan_of(parts: Parts, as_of: AsOf, dataset: Dataset | OwnTable, wanted: Filter) -> Scan | None:
     """The files of the dataset with the wanted rows; None when the table had no version yet."""
     plan = await parts.planner.plan(as_of, dataset, wanted)
     return None if plan is None else Scan(dataset=dataset, plan=plan)

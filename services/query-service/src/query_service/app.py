@@ -27,8 +27,8 @@ from k2common.settings.service import HttpSettings
 
 from query_service.answers import Parts
 from query_service.bars_routes import bars_routes
-from query_service.joins_routes import joins_routes
 from query_service.datasets_routes import datasets_routes
+from query_service.joins_routes import joins_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
 from query_service.planning import Planner

@@ -20,7 +20,8 @@ from k2common.errors import RecordError
 from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError, Problem
 from k2common.layouts.model import known_zone
-from k2common.schemas.datasets import DATASETS, Dataset
+from k2common.schemas import datasets
+from k2common.schemas.datasets import Dataset
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_SYMBOLS = 2_000
@@ -28,7 +29,7 @@ MAX_PAGE = 10_000
 DEFAULT_PAGE = 1_000
 CLOCKS = {"ts_event": "ts_event_ns", "ts_recv": "ts_recv_ns", "ts_ingest": "ts_ingest"}
 ATTRIBUTE = re.compile(r"attributes\.[^,]{1,256}")
-TABLES = tuple(dataset.table for dataset in DATASETS.values() if dataset.versioned)
+TABLES = tuple(name for name, table in datasets.TABLES.items() if table.versioned)
 
 
 def _known_table(name: str) -> str:

@@ -8,7 +8,7 @@ from k2common.iceberg.plan import Plan
 from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.timings import step
-from k2common.schemas.datasets import Dataset
+from k2common.schemas.datasets import Dataset, OwnTable
 
 
 class Planner:
@@ -18,7 +18,7 @@ class Planner:
         self._reader = reader
         self._blocking = blocking
 
-    async def plan(self, as_of: AsOf, dataset: Dataset, wanted: Filter) -> Plan | None:
+    async def plan(self, as_of: AsOf, dataset: Dataset | OwnTable, wanted: Filter) -> Plan | None:
         """The files of the dataset with the wanted rows; None when the table had no version yet."""
         with step("plan"):
             return await self._blocking.run(

@@ -13,7 +13,7 @@ from k2common.layouts.catalogue import layout_named
 from k2common.layouts.cutter import RECORD_BYTES
 from k2common.layouts.records import BOM, record_ends
 from k2common.runtime.queries import Queries
-from k2common.schemas.datasets import REJECTS
+from k2common.schemas.datasets import REJECTS, Topic
 
 NEWLINE = b"\n"
 KAFKA = ("kafka_epoch", "kafka_partition", "kafka_offset")
@@ -32,7 +32,9 @@ async def receipt_of(queries: Queries, scan: Scan | None, upload_id: str) -> Map
     return receipt
 
 
-async def row_of(queries: Queries, scan: Scan | None, upload_id: str, line: int) -> Mapping[str, Any] | None:
+async def row_of(
+    queries: Queries, scan: Scan | None, topic: Topic, upload_id: str, line: int
+) -> Mapping[str, Any] | None:
     """The row of the version, and its place in Kafka."""
     if scan is None or not scan.plan.paths:
         return None
@@ -41,7 +43,7 @@ async def row_of(queries: Queries, scan: Scan | None, upload_id: str, line: int)
     if found is None:
         return None
     epoch, partition, offset = (found[name] for name in KAFKA)
-    place = {"topic": scan.dataset.topic.name, "epoch": epoch, "partition": partition, "offset": offset}
+    place = {"topic": topic.name, "epoch": epoch, "partition": partition, "offset": offset}
     return {"row": json.loads(found["text"]), "kafka": place}
 
 

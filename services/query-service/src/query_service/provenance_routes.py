@@ -49,7 +49,7 @@ def provenance_routes(parts: Parts, archive: Archive) -> APIRouter:
         dataset = DATASETS[receipt["dataset"]]
         as_of = await resolved(parts, query.as_of, (dataset,))
         scan = await _scan(parts, as_of, dataset, upload_id)
-        found = await row_of(parts.queries, scan, upload_id, line)
+        found = await row_of(parts.queries, scan, dataset.topic, upload_id, line)
         reject = None if found else await _reject(parts, upload_id, line)
         if found is None and reject is None:
             raise _no_row(as_of, dataset, upload_id, line)

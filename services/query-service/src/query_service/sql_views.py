@@ -8,10 +8,9 @@ from typing import Any
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.engine.text import columns_of, quoted
 from k2common.runtime.sandbox import Task
-from k2common.schemas.datasets import DATASETS, Dataset
+from k2common.schemas.datasets import GAPS, MARKET_DATASETS, Dataset, OwnTable
 
-NAMES = ("trades", "quotes", "bars", "instruments", "corporate_actions", "gaps")
-VIEWS: Mapping[str, Dataset] = {name: DATASETS[name] for name in NAMES if name in DATASETS}
+VIEWS: Mapping[str, Dataset | OwnTable] = {**MARKET_DATASETS, GAPS.name: GAPS}
 """What a statement may read, by name."""
 
 
@@ -58,7 +57,7 @@ def task_of(
     )
 
 
-def narrowed(wanted: Filter, dataset: Dataset) -> Filter:
+def narrowed(wanted: Filter, dataset: Dataset | OwnTable) -> Filter:
     """Those of the conditions that the dataset has columns for."""
     if "ts_event_ns" in columns_of(dataset):
         return wanted

@@ -27,7 +27,7 @@ from k2common.engine.connection import create_empty_tables
 from k2common.engine.formats import FORMATS, one_name_each
 from k2common.engine.statements import StatementRefused, judged, position_of
 from k2common.engine.store import attach_store
-from k2common.schemas.datasets import DATASETS
+from k2common.schemas.datasets import TABLES
 from k2common.settings.iceberg import IcebergSettings
 
 Send = Callable[[bytes, bytes], None]
@@ -100,7 +100,8 @@ class Cell:
         self._send(b"D", json.dumps({"rows": rows, "more": more}).encode())
 
     def _prepare(self, task: Mapping[str, Any]) -> None:
-        create_empty_tables(self._database, [DATASETS[name] for name in task["datasets"]])
+        wanted = task["datasets"]
+        create_empty_tables(self._database, [table for table in TABLES.values() if table.name in wanted])
         for name, value in task["variables"].items():
             self._database.execute(f"SET VARIABLE {name} = $value", {"value": value})
         for statement in task["statements"]:

@@ -75,6 +75,7 @@ class Sandbox:
         self._slots = asyncio.Semaphore(settings.concurrent_statements)
         self._waiting = 0
         self.running = 0
+        self._ending: set[asyncio.Task[None]] = set()
         self._spare: asyncio.Task[asyncio.subprocess.Process] | None = None
 
     @asynccontextmanager
@@ -98,16 +99,26 @@ class Sandbox:
                 await running.judge(sql, views)
                 yield running
             finally:
-                await _ended(process)
+                self._end(process)
         finally:
             self.running -= 1
             self._slots.release()
 
     async def close(self) -> None:
-        """End the process that waits for a statement."""
+        """End the process that waits for a statement, and wait for those that were killed."""
         if self._spare is not None:
             spare, self._spare = self._spare, None
-            await _ended(await spare)
+            self._end(await spare)
+        while self._ending:
+            await asyncio.wait(self._ending)
+
+    def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Kill it now, and clear up after it whatever becomes of the caller."""
+        with suppress(ProcessLookupError):
+            process.kill()
+        task = asyncio.create_task(_cleared(process))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _process(self) -> asyncio.subprocess.Process:
         spare = self._spare or asyncio.create_task(_started())
@@ -250,9 +261,7 @@ async def _started() -> asyncio.subprocess.Process:
     )
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
+async def _cleared(process: asyncio.subprocess.Process) -> None:
     if process.stdin is not None:
         process.stdin.close()
     # Reads what is left, so that both pipes are closed.
