@@ -39,6 +39,12 @@ REQUESTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("/v1/trades/latest", {}),
     ("/v1/quotes/latest", {"time_field": "ts_ingest"}),
     (f"/v1/summary/{SYMBOL}/{DAY}", {}),
+    ("/v1/bars", {"timeframe": "5Min", "format": "ndjson"}),
+    ("/v1/bars", {"timeframe": "tick:50", "limit": 10_000}),
+    ("/v1/bars", {"timeframe": "volume:10000", "symbols": SYMBOL, "off_market": "include"}),
+    ("/v1/bars", {"timeframe": "dollar:1000000", "format": "arrow"}),
+    ("/v1/joins/trades-quotes", {"format": "ndjson"}),
+    ("/v1/joins/trades-quotes", {"match": "before", "tolerance": "1s", "limit": 10_000}),
 )
 """Every endpoint with an order or a join has its requests here; `as_of` is added to each."""
 

@@ -1,4 +1,4 @@
-"""Back-adjustment for splits and dividends, as CRSP and most vendors define it, in exact fractions.
+"""Back-adjustment for splits and dividends, by the multipliers of CRSP's standard, in exact fractions.
 
 Rows before an ex-date are multiplied, rows from it on are as traded:
 
@@ -6,8 +6,8 @@ Rows before an ex-date are multiplied, rows from it on are as traded:
 - dividends of an ex-date, `amount` together: prices by 1 - amount / close, where close is the price of the
   last trade before the ex-date as traded.
 
-Factors of several ex-dates are multiplied. Source: CRSP, *Data Definitions*, "Factor to Adjust Price";
-B. Malkiel's and Yahoo's "adjusted close" use the same dividend factor.
+Factors of several ex-dates are multiplied. Sources: CRSP, *Data Description Guide*, "Adjusted Data" (splits);
+Yahoo Finance help, *What is the adjusted close?* (the dividend's multiplier).
 """
 
 from __future__ import annotations

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import httpx
+import pytest
 from k2common.iceberg.catalog import Catalog
 from k2common.schemas.datasets import BARS, CORPORATE_ACTIONS, TRADES
 from k2common.testing.rows import append_rows
+from query_service.adjustments import Action, adjusting
 
 
 def trades(*rows: tuple[str, str, str], **given: Any) -> list[dict[str, Any]]:
@@ -178,3 +181,50 @@ async def test_negative_prices_and_empty_sizes_have_figures(
     append_rows(catalog, TRADES, trades(("02:00:01", "5", "0")))
     found = await data(client, timeframe="1Hour")
     assert picked(found, "vwap", "volume", "close") == [("-37.626666666667", "3", "-37.62"), (None, "0", "5")]
+
+
+def test_the_multipliers_are_those_of_the_source() -> None:
+    """The example of *What is the adjusted close?*: two for one, then 0.08 after a close of 24.95."""
+    series = {"symbol": "X", "venue": "V"}
+    split = Action(**series, kind="split", ex_date=date(2020, 2, 18), ratio=Decimal(2))
+    close = Decimal("24.95")
+    dividend = Action(
+        **series, kind="dividend", ex_date=date(2020, 2, 21), amount=Decimal("0.08"), close=close
+    )
+    first, second, last = adjusting([dividend, split]).segments
+    assert [round(Fraction(price) * first.price, 2) for price in ("46.99", "48.30")] == [
+        Fraction("23.42"),
+        Fraction("24.07"),
+    ]
+    assert round(Fraction("24.96") * second.price, 2) == Fraction("24.88")
+    assert (last.price, last.volume, first.volume) == (1, 1, 2)
+    assert (first.end_day, second.first_day, second.end_day) == (
+        split.ex_date,
+        split.ex_date,
+        dividend.ex_date,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"kind": "split"}, "NO_RATIO"),
+        ({"kind": "split", "ratio": Decimal(0)}, "NO_RATIO"),
+        ({"kind": "dividend", "close": Decimal(1)}, "NO_AMOUNT"),
+        ({"kind": "dividend", "amount": Decimal(1)}, "NO_CLOSE"),
+        ({"kind": "dividend", "amount": Decimal(2), "close": Decimal(2)}, "AMOUNT_NOT_BELOW_CLOSE"),
+        (
+            {
+                "kind": "dividend",
+                "amount": Decimal(1),
+                "close": Decimal(2),
+                "currency": "USD",
+                "close_currency": "AUD",
+            },
+            "OTHER_CURRENCY",
+        ),
+    ],
+)
+def test_an_action_that_cannot_be_applied_says_why(given: dict[str, Any], reason: str) -> None:
+    found = adjusting([Action(symbol="X", venue="V", ex_date=date(2020, 2, 18), **given)])
+    assert ([note["not_applied"] for note in found.notes], list(found.segments)) == ([reason], [])
