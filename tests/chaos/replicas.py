@@ -45,6 +45,15 @@ class Replica:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs, the signal's negative number when one ended it."""
+        return self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL, and started again at once."""
         self.end()

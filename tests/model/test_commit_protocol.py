@@ -87,15 +87,15 @@ def the_tag_trusted_after_any_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def everything_shown_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(hidden: Any, *arguments: Any, place: Any) -> Any:
+    def forgetful(hidden: Any, *arguments: Any, **others: Any) -> Any:
         loading = {upload: entry for upload, entry in hidden.items() if entry.reason is Reason.LOADING}
-        return hidden_after(loading, *arguments, place=place)
+        return hidden_after(loading, *arguments, **others)
 
     monkeypatch.setattr(change, "hidden_after", forgetful)
 
 
 def shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change, "hidden_after", lambda *arguments, place: {})
+    monkeypatch.setattr(change, "hidden_after", lambda *arguments, **others: {})
 
 
 BREAKS = {

@@ -44,6 +44,14 @@ class LocalStack:
     def __getitem__(self, name: str) -> Process:
         return self._processes[name]
 
+    def restart(self, name: str) -> None:
+        """Kill a server and start it again with the data it had; returns when it is ready."""
+        killed = self._processes.pop(name)
+        killed.kill()
+        process = Process(killed.component)
+        self._processes[name] = process
+        process.wait_ready()
+
     def stop(self) -> None:
         """Stop what runs, the last started first."""
         while self._processes:

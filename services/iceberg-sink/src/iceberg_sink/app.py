@@ -16,6 +16,7 @@ from k2common.iceberg.tags import Tags
 from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
+from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
@@ -64,7 +65,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
     blocking = Blocking(workers=4)
     maintaining = Blocking(workers=1)
     try:
-        catalog = await blocking.run(open_catalog, settings.iceberg)
+        catalog = failpoints.forgetful(await blocking.run(open_catalog, settings.iceberg))
         heads = [await blocking.run(_head, catalog, d.table) for d in MARKET_DATASETS.values()]
         codec = await MessageCodec.open(registry, STATUS)
         statuses = Statuses(settings.kafka, codec=codec, starts=earliest_resume(heads, STATUS))

@@ -18,6 +18,7 @@ from k2common.iceberg.expiry import Retention
 from k2common.iceberg.reader import VersionReader
 from k2common.kafka.consumer import BatchReader
 from k2common.observability.logging import get_logger
+from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import COMMANDS, STATUS, Dataset
@@ -147,6 +148,7 @@ class TableWriter:
         table = self._dataset.table
         with self._tools.metrics.write_seconds.labels(table).time():
             written = await self._writer.write(taken.batches)
+        failpoints.reached("sink.written")
         letters = await self._letters.of(written.poison, rows=written.rows)
         self._tools.metrics.behind.labels(table).set(await intake.behind())
         return Step(offsets=taken.moved, written=written, letters=letters)
@@ -157,6 +159,7 @@ class TableWriter:
         if step.letters:
             # First the letters: a commit that passes a message may be the last that is seen of it.
             dead_letters = await self._announcer.keep(step.letters, topic=dataset.topic)
+            failpoints.reached("sink.dead_lettered")
         proposal = Proposal(
             table=dataset.table,
             epoch=self._kafka.epoch,
@@ -188,7 +191,9 @@ class TableWriter:
                 retention=retention,
                 attempts=tools.settings.iceberg.commit_attempts,
             )
+            failpoints.reached("sink.committed")
             await self._announce(result)
+            failpoints.reached("sink.announced")
         self._committed = tools.clock.monotonic()
         self._settle(result.version)
         tools.metrics.commits.labels(dataset.table).inc()

@@ -1,0 +1,69 @@
+"""Named places where a process ends without warning, or loses an answer: for tests, off unless asked for.
+
+`K2_FAILPOINTS` names places with the share of passes at which it happens: `sink.written=0.05`. A catalogue
+loses answers at `catalogue.before` (the commit was not made) and `catalogue.after` (it was).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from k2common.errors import SetupError
+from k2common.iceberg.catalog import Catalog
+
+VARIABLE = "K2_FAILPOINTS"
+BEFORE, AFTER = "catalogue.before", "catalogue.after"
+
+
+def parsed(text: str) -> Mapping[str, float]:
+    """The shares by name.
+
+    Raises SetupError when the text is not `name=share,…`.
+    """
+    try:
+        parts = [part.split("=") for part in text.split(",") if part]
+        return {name: float(share) for name, share in parts}
+    except ValueError as error:
+        raise SetupError(f"{VARIABLE} is not name=share,...: {text!r}") from error
+
+
+SHARES = parsed(os.environ.get(VARIABLE, ""))
+_random = Random()  # noqa: S311 - draws when to fail
+
+
+def strikes(name: str) -> bool:
+    """Whether it happens at this pass."""
+    return name in SHARES and _random.random() < SHARES[name]
+
+
+def reached(name: str) -> None:
+    """End the process by SIGKILL if it is to end here."""
+    if strikes(name):
+        sys.stderr.write(f"failpoint {name}\n")
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def forgetful(catalog: Catalog) -> Catalog:
+    """The same catalogue, which loses the answers that are to be lost."""
+    if BEFORE not in SHARES and AFTER not in SHARES:
+        return catalog
+    real = catalog.commit_table
+
+    def commit_table(*arguments: Any) -> Any:
+        if strikes(BEFORE):
+            sys.stderr.write(f"failpoint {BEFORE}\n")
+            raise ConnectionError("the request was lost")
+        response = real(*arguments)
+        if strikes(AFTER):
+            sys.stderr.write(f"failpoint {AFTER}\n")
+            raise ConnectionError("the answer was lost")
+        return response
+
+    catalog.commit_table = commit_table  # type: ignore[method-assign]
+    return catalog
