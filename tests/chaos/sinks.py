@@ -6,10 +6,12 @@ import os
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import httpx
 from k2local.ports import free_port
 from k2local.settings import LocalSettings
 from k2local.testing import Fleet
@@ -41,6 +43,7 @@ class Sinks:
     random: Random
     replicas: list[Replica] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
+    working: list[Replica] = field(default_factory=list)
     frozen: dict[str, float] = field(default_factory=dict)
 
     def start(self, count: int, *, shares: str) -> None:
@@ -74,9 +77,19 @@ class Sinks:
             elif self.frozen.get(replica.name, time.monotonic()) < time.monotonic() - FROZEN_SECONDS:
                 self.wake(replica)
 
+    async def any_ready(self) -> bool:
+        """Whether one of them works, so that there is something to disturb."""
+        self.working = []
+        async with httpx.AsyncClient(timeout=1) as client:
+            for replica in self.replicas:
+                with suppress(httpx.TransportError):
+                    answer = await client.get(f"{replica.url}/readyz")
+                    self.working += [replica] if answer.status_code == httpx.codes.OK else []
+        return bool(self.working)
+
     def kill(self) -> None:
-        """SIGKILL one of them."""
-        replica = self.random.choice(self.replicas)
+        """SIGKILL one that works."""
+        replica = self.random.choice(self.working)
         self.happened["killed"] += 1
         self.frozen.pop(replica.name, None)
         replica.kill()
@@ -84,7 +97,7 @@ class Sinks:
     def freeze(self) -> None:
         """Stop one beyond its session, unless one is stopped already; it wakes as a zombie."""
         if not self.frozen:
-            replica = self.random.choice(self.replicas)
+            replica = self.random.choice(self.working)
             self.happened["frozen"] += 1
             self.frozen[replica.name] = time.monotonic()
             os.kill(replica.pid, signal.SIGSTOP)

@@ -65,5 +65,5 @@ def forgetful(catalog: Catalog) -> Catalog:
             raise ConnectionError("the answer was lost")
         return response
 
-    catalog.commit_table = commit_table  # type: ignore[method-assign]
+    catalog.commit_table = commit_table  # type: ignore[assignment]
     return catalog

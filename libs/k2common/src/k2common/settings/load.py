@@ -14,7 +14,9 @@ from k2common.settings.block import Block
 
 PREFIX = "K2_"
 SEPARATOR = "__"
-TOOLS = frozenset({"K2_HOME", "K2_CACHE", "K2_BASE_PORT", "K2_SERVICES_PORT", "K2_STORE_PORT"})
+TOOLS = frozenset(
+    {"K2_HOME", "K2_CACHE", "K2_BASE_PORT", "K2_SERVICES_PORT", "K2_STORE_PORT", "K2_FAILPOINTS"}
+)
 """Variables of the tools around the services."""
 
 NEIGHBOURS = ("kafka", "registry", "iceberg", "engine", "sandbox", "http", "service", "observability")
