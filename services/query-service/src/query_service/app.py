@@ -28,6 +28,7 @@ from k2common.settings.service import HttpSettings
 from query_service.answers import Parts
 from query_service.bars_routes import bars_routes
 from query_service.datasets_routes import datasets_routes
+from query_service.documentation import READING, problems
 from query_service.joins_routes import joins_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
@@ -115,7 +116,9 @@ def parts_of(
 
 def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     """All endpoints with what every HTTP service has."""
-    app = FastAPI(title="K2 query-service", version="1", description=DESCRIPTION)
+    app = FastAPI(
+        title="K2 query-service", version="1", description=DESCRIPTION, responses=problems(*READING)
+    )
     app.include_router(rows_routes(parts))
     app.include_router(bars_routes(parts))
     app.include_router(joins_routes(parts))

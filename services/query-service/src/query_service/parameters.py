@@ -274,8 +274,8 @@ class VersionsParameters(_Parameters):
     """Versions of one table."""
 
     table: Table = Field(description="The table.", examples=["market.trades"])
-    limit: int = Field(default=100, ge=1, le=1_000, description="Versions of a page.")
-    before: int | None = Field(default=None, ge=1, description="Versions below this number.")
+    limit: int = Field(default=100, ge=1, le=1_000, description="Versions of a page.", examples=[100])
+    before: int | None = Field(default=None, ge=1, description="Versions below this number.", examples=[12])
 
 
 class SnapshotsParameters(_Parameters):
