@@ -16,15 +16,15 @@ from k2common.iceberg.reader import UnknownVersion, VersionGone, VersionReader
 from k2common.iceberg.tags import NAME, Tag, Tags
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.schemas.datasets import MARKET_DATASETS, VERSIONED_TABLES
-from k2common.versions import format_token, parse_token
+from k2common.schemas.datasets import VERSIONED_TABLES
+from k2common.versions import MARKET, format_token, parse_token
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 MAX_TOKEN = 500
 PATH = "/v1/tags/{name}"
-TABLES = frozenset(VERSIONED_TABLES)
+VERSIONED = frozenset(VERSIONED_TABLES)
 
 
 class TagRoutes:
@@ -89,7 +89,7 @@ class TagRoutes:
             return self._heads()
         try:
             numbers = parse_token(text)
-            if unknown := sorted(numbers.keys() - TABLES):
+            if unknown := sorted(numbers.keys() - VERSIONED):
                 raise UnknownVersion(f"there are no versions of {', '.join(unknown)}")
             for table in numbers:
                 self._reader.refresh(table)
@@ -103,7 +103,7 @@ class TagRoutes:
             raise invalid([fault]) from error
 
     def _heads(self) -> str:
-        heads = {d.table: self._reader.refresh(d.table) for d in MARKET_DATASETS.values()}
+        heads = {table: self._reader.refresh(table) for table in VERSIONED if table.startswith(MARKET)}
         token = format_token({table: head.number for table, head in heads.items() if head is not None})
         if not token:
             message = "no table has a version yet"
