@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import k2common.iceberg.compaction as compaction
 import k2common.iceberg.orphans as orphans
 import k2common.iceberg.rewriting as rewriting
 import pyarrow as pa
@@ -133,6 +134,21 @@ def test_a_row_is_rewritten_once_per_tier(catalog: Catalog) -> None:
     assert len(files) < 8
     assert rewritten <= 64 * 3 * 3
     assert choose(files, bounds=bounds(10_000)) == []
+
+
+def test_a_head_that_was_seen_is_not_looked_through_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_trades(catalog, 3)
+    seen = compact(catalog, TRADES.table, order=TRADES.order, max_rows=100).seen
+    assert seen == load_table(catalog, TRADES.table).metadata.current_snapshot_id
+    with monkeypatch.context() as patched:
+        patched.setattr(compaction, "live_files", None)
+        assert compact(catalog, TRADES.table, order=TRADES.order, max_rows=100, seen=seen).seen == seen
+    for _ in range(7):
+        append_trades(catalog, 3)
+    done = compact(catalog, TRADES.table, order=TRADES.order, max_rows=100, seen=seen)
+    assert (done.files, done.seen) == (8, None)
 
 
 def test_compaction_and_sweeping_beside_two_sinks_lose_and_double_nothing(

@@ -99,6 +99,8 @@ class TableMaintenance:
         guard = timedelta(seconds=upkeep.settings.collect_guard_seconds)
         self._sweeper = Sweeper(upkeep.catalog, dataset.table, guard=guard)
         self._turn = asyncio.Lock()
+        # An idle table costs the reading of its head and nothing more.
+        self._seen: int | None = None
         self.last: dict[Task, Done] = {}
 
     @property
@@ -152,8 +154,10 @@ class TableMaintenance:
             retention=self._retention,
             attempts=upkeep.attempts,
             dry_run=dry_run,
+            seen=self._seen,
             ended=ended,
         )
+        self._seen = done.seen
         if not dry_run:
             upkeep.metrics.compacted.labels(self.table).inc(done.files)
         return {"groups": done.groups, "files": done.files, "rows": done.rows}

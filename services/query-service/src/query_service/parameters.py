@@ -51,7 +51,7 @@ class VersionParameters(_Parameters):
     as_of: str | None = Field(
         default=None,
         max_length=500,
-        description="Read as of this version token, or as of this time; the newest version without it.",
+        description="Read as of this token, tag, time or snapshot id; the newest version without it.",
         examples=["trades@12"],
     )
 

@@ -21,11 +21,12 @@ FAN_IN = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compacted:
-    """What a pass did."""
+    """What a pass did; `seen` is the snapshot that it found nothing to merge in, if so."""
 
     groups: int = 0
     files: int = 0
     rows: int = 0
+    seen: int | None = None
 
 
 def choose(files: Sequence[DataFile], *, bounds: Bounds, fan_in: int = FAN_IN) -> list[list[DataFile]]:
@@ -55,18 +56,22 @@ def compact(
     fan_in: int = FAN_IN,
     attempts: int = DEFAULT_ATTEMPTS,
     dry_run: bool = False,
+    seen: int | None = None,
     ended: Callable[[], bool] = lambda: False,
 ) -> Compacted:
     """One pass over a table; each group is a commit of its own, beside a running sink, until it is `ended`.
 
-    The version stays. Holds the rows of one group in memory. Raises ProofFailed when rows would change,
-    ForeignDeletes as `live_files`, TransientError when the catalogue or the warehouse does not answer.
+    A table whose head is still `seen` is left at once. The version stays. Holds the rows of one group in
+    memory. Raises ProofFailed when rows would change, ForeignDeletes as `live_files`, TransientError when the
+    catalogue or the warehouse does not answer.
     """
     table, bounds = load_table(catalog, name), Bounds(rows=max_rows, bytes=max_bytes)
-    if head_version(table) is None:
-        return Compacted()
-    done = Compacted()
-    for group in choose(live_files(table), bounds=bounds, fan_in=fan_in):
+    snapshot_id = table.metadata.current_snapshot_id
+    if head_version(table) is None or snapshot_id == seen:
+        return Compacted(seen=seen)
+    groups = choose(live_files(table), bounds=bounds, fan_in=fan_in)
+    done = Compacted(seen=None if groups else snapshot_id)
+    for group in groups:
         if ended():
             break
         if not dry_run:
