@@ -29,6 +29,7 @@ from query_service.answers import Parts
 from query_service.bars_routes import bars_routes
 from query_service.datasets_routes import datasets_routes
 from query_service.documentation import READING, problems
+from query_service.gap_routes import gap_routes
 from query_service.joins_routes import joins_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
@@ -124,6 +125,7 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     app.include_router(joins_routes(parts))
     app.include_router(summary_routes(parts))
     app.include_router(reference_routes(parts))
+    app.include_router(gap_routes(parts))
     app.include_router(routes(parts))
     app.include_router(datasets_routes(parts))
     if parts.archive is not None:

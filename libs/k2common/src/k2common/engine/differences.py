@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TypeAlias
 
-from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
+from k2common.engine.scan import Filter, Parameters, Scan, rows_sql, shown
+from k2common.iceberg.plan import Plan
 
 KeyDay: TypeAlias = tuple[str, str, str, date]
 """Venue, symbol, source and trading date."""
@@ -38,6 +39,16 @@ def placed_rows_sql(
     return f"""
         SELECT {", ".join(columns)} FROM ({rows})
         WHERE {" AND ".join(conditions)} ORDER BY {KAFKA_ORDER}"""
+
+
+def plain_rows_sql(plan: Plan, parameters: Parameters) -> str:
+    """All rows of a plan that has files, with their own columns and no other."""
+    parts: list[str] = []
+    for paths, rule in ((plan.all_visible, "true"), (plan.straddling, None)):
+        if paths:
+            files = f"read_parquet({parameters.bind(list(paths))}, union_by_name=true)"
+            parts.append(f"SELECT * FROM {files} WHERE {rule or shown(plan, parameters)}")
+    return " UNION ALL BY NAME ".join(parts)
 
 
 def _listed(days: Sequence[KeyDay], parameters: Parameters) -> str:

@@ -94,7 +94,7 @@ def rows_sql(scans: Sequence[Scan], wanted: Filter, parameters: Parameters) -> s
         if scan.plan.all_visible:
             parts.append(_from(scan, scan.plan.all_visible, wanted, parameters, whole=whole))
         if scan.plan.straddling:
-            rule = _shown(scan.plan, parameters)
+            rule = shown(scan.plan, parameters)
             some = _from(scan, scan.plan.straddling, wanted, parameters, whole=whole)
             parts.append(f"{some} AND {rule}")
     return " UNION ALL BY NAME ".join(parts)
@@ -238,7 +238,7 @@ def _compared(bound: Bound, dataset: Dataset | OwnTable, parameters: Parameters)
     return f"{bound.column} {OPERATORS[bound.operator]} {value}"
 
 
-def _shown(plan: Plan, parameters: Parameters) -> str:
+def shown(plan: Plan, parameters: Parameters) -> str:
     """`Version.shows` of the plan's version, and not of the one it is without."""
     version, without = plan.version, plan.without
     conditions = [_below(version, parameters)]
