@@ -49,6 +49,7 @@ class Parts:
     reader_seconds: float = 60.0
     sandbox: Sandbox | None = None
     archive: Archive | None = None
+    citation_key: bytes = b"k2"
 
 
 async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset | OwnTable]) -> AsOf:

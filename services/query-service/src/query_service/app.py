@@ -27,6 +27,7 @@ from k2common.settings.service import HttpSettings
 
 from query_service.answers import Parts
 from query_service.bars_routes import bars_routes
+from query_service.citations_routes import citations_routes
 from query_service.datasets_routes import datasets_routes
 from query_service.documentation import READING, problems
 from query_service.gap_routes import gap_routes
@@ -36,6 +37,7 @@ from query_service.metrics import QueryMetrics
 from query_service.planning import Planner
 from query_service.provenance_routes import provenance_routes
 from query_service.reference_routes import reference_routes
+from query_service.rerun import Rerun
 from query_service.routes import routes
 from query_service.rows import Rows
 from query_service.rows_routes import rows_routes
@@ -110,6 +112,7 @@ def parts_of(
         metrics=metrics,
         sandbox=sandbox,
         archive=archive,
+        citation_key=settings.citation_key.get_secret_value().encode(),
         page_key=settings.page_key.get_secret_value().encode(),
         reader_seconds=settings.reader_seconds,
     )
@@ -130,6 +133,8 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     app.include_router(datasets_routes(parts))
     if parts.archive is not None:
         app.include_router(provenance_routes(parts, parts.archive))
+    cited = citations_routes(Rerun(app), key=parts.citation_key, clock=runtime.clock)
+    app.include_router(cited)
     if parts.sandbox is not None:
         app.include_router(sql_routes(parts, parts.sandbox))
     app.add_middleware(Attended)

@@ -13,6 +13,9 @@ from pydantic import Field, SecretStr
 class QuerySettings(Block):
     """Block `K2_QUERY__*`."""
 
+    citation_key: SecretStr = Field(
+        default=SecretStr("k2"), description="Signs citations; the same for all replicas, and kept for good."
+    )
     page_key: SecretStr = Field(
         default=SecretStr("k2"), description="Signs page tokens; the same for all replicas."
     )
