@@ -79,7 +79,8 @@ class Stack:
     def up(self, *services: str, scale: Mapping[str, int] | None = None) -> None:
         """Start what does not run and return when all of it is healthy."""
         scales = [f"--scale={name}={count}" for name, count in (scale or {}).items()]
-        self.compose("up", "--detach", "--wait", "--no-build", *scales, *services)
+        # Progress is only of use to a person.
+        self.compose("--progress=quiet", "up", "--detach", "--wait", "--no-build", *scales, *services)
 
     def kill(self, service: str) -> None:
         """SIGKILL the first container of the service, as `docker kill` does, and start it again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,12 +74,9 @@ def images(engine: Engine, figures: list[str]) -> Mapping[str, str]:
 @pytest.fixture(scope="session")
 def composed(images: Mapping[str, str], engine: Engine, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The stack as the compose file has it."""
-    with stack_of(engine) as stack:
-        try:
-            _up(stack, request)
-            yield stack
-        finally:
-            _logs_after_failure(stack, request)
+    with stack_of(engine) as stack, _logs_after_failure(stack, request):
+        _up(stack, request)
+        yield stack
 
 
 @pytest.fixture(scope="session")
@@ -86,11 +84,9 @@ def on_sql(composed: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The same with the SQL catalogue on PostgreSQL, in place of the other."""
     composed.compose("down", "--volumes", "--timeout=5")
     stack = replace(composed, environ={**composed.environ, **SQL_ON_POSTGRESQL})
-    try:
+    with _logs_after_failure(stack, request):
         _up(stack, request, *NEIGHBOURS, "init", *FLEET)
         yield stack
-    finally:
-        _logs_after_failure(stack, request)
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +109,13 @@ def _up(stack: Stack, request: pytest.FixtureRequest, *services: str) -> None:
     figures.append(f"stack with catalogue {kind} healthy: {time.monotonic() - began:.0f} s")
 
 
-def _logs_after_failure(stack: Stack, request: pytest.FixtureRequest) -> None:
-    if request.session.testsfailed:
-        tail = os.environ.get("K2_LOG_LINES", "40")
-        print(stack.compose("ps", "--all"), stack.compose("logs", "--no-color", "--tail", tail))
+@contextmanager
+def _logs_after_failure(stack: Stack, request: pytest.FixtureRequest) -> Iterator[None]:
+    failed = True
+    try:
+        yield
+        failed = bool(request.session.testsfailed)
+    finally:
+        if failed:
+            tail = os.environ.get("K2_LOG_LINES", "40")
+            print(stack.compose("ps", "--all"), stack.compose("logs", "--no-color", "--tail", tail))

@@ -50,19 +50,19 @@ def running_engine() -> Iterator[Engine]:
 def _scripted() -> Iterator[Engine]:
     environ = {**os.environ, "ROOT": str(HOME), "BASE_SUITES": BASES}
     engine = SCRIPTS / "engine.sh"
-    found = _run([engine, "status"], environ, check=False).returncode == 0
+    found = _run(["bash", engine, "status"], environ, check=False).returncode == 0
     began = time.monotonic()
     try:
-        _run([engine, "base"], environ)
+        _run(["bash", engine, "base"], environ)
         based = time.monotonic()
-        told = dict(_exports(_run([engine, "env"], environ).stdout))
+        told = dict(_exports(_run(["bash", engine, "env"], environ).stdout))
         told = {**os.environ, **told, "PATH": f"{HOME / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-        _run([SCRIPTS / "images.sh", "build"], {**told, "ROOT": f"{HOME}-images"})
+        _run(["bash", SCRIPTS / "images.sh", "build"], {**told, "ROOT": f"{HOME}-images"})
         seconds = {"engine and base images": based - began, "local images": time.monotonic() - based}
         yield Engine(environ=told, standins=True, seconds=seconds)
     finally:
         if not found:
-            _run([engine, "stop"], environ, check=False)
+            _run(["bash", engine, "stop"], environ, check=False)
 
 
 def _exports(text: str) -> Iterator[tuple[str, str]]:

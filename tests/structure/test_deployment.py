@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, type[Block]] = {
     "replay-service": ReplayServiceSettings,
 }
 OURS: Mapping[str, type[Block]] = {**SETTINGS, "init": ProvisionSettings, "provision": ProvisionSettings}
-PROFILES = ("tracing", "kafka-ui")
+PROFILES = ("tracing", "kafka-ui", "spark")
 
 
 @cache
@@ -58,6 +58,13 @@ def with_http(environ: Mapping[str, str], port: str = "8001") -> dict[str, str]:
 @pytest.mark.parametrize("name", [*SETTINGS, "init"])
 def test_a_service_of_the_compose_file_starts_with_its_settings(name: str) -> None:
     load(OURS[name], with_http(composed()["services"][name]["environment"]))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_service_sends_spans_when_asked_to(name: str) -> None:
+    environ = composed("deploy/otel/tracing.yml")["services"][name]["environment"]
+    settings: Any = load(OURS[name], with_http(environ))
+    assert settings.observability.otlp_endpoint == "http://otel-collector:4318"
 
 
 def test_images_are_pinned_by_tag_and_local_ones_are_never_pulled() -> None:

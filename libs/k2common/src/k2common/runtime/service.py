@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from k2common.errors import SetupError, TransientError
+from k2common.observability.export import spans_exported
 from k2common.observability.logging import configure, get_logger
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.door import Door
@@ -87,7 +88,8 @@ def run_service(
     configure(settings.observability, service=name, replica=settings.service.replica)
     log.info("settings", settings=effective(settings))
     try:
-        asyncio.run(_run(settings, build))
+        with spans_exported(settings.observability, service=name, replica=settings.service.replica):
+            asyncio.run(_run(settings, build))
     except* SetupError as group:
         log.error("the service cannot run as configured", error="; ".join(map(str, _leaves(group))))
         sys.exit(EXIT_SETUP)

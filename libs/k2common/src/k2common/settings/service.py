@@ -53,3 +53,8 @@ class ObservabilitySettings(Block):
     log_format: Literal["json", "console"] = Field(
         "json", description="One JSON object a line, or for people."
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Collector of spans, OTLP over HTTP; none are made if not given.",
+    )
