@@ -12,7 +12,7 @@ class EngineSettings(Block):
         default=512, ge=128, description="One query; more spills to disk, and what cannot spill is refused."
     )
     spill_megabytes: int = Field(
-        default=10_240, ge=0, description="One query's files on disk; a query that needs more is refused."
+        default=10_240, ge=1, description="One query's files on disk; a query that needs more is refused."
     )
     threads: int = Field(default=2, ge=1, le=256, description="Threads of one query.")
     concurrent_queries: int = Field(default=4, ge=1, le=256, description="Queries that compute side by side.")

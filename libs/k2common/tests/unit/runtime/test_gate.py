@@ -1,0 +1,98 @@
+"""So many inside, so many waiting, callers by turns, everything else refused."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from k2common.runtime.gate import CALLER, Gate, Overloaded, TooManyAtOnce
+
+
+def started(caller: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+    """The work as this caller's."""
+    context = copy_context()
+    context.run(CALLER.set, caller)
+    return asyncio.get_running_loop().create_task(work(), context=context)
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_callers_take_turns_however_much_one_of_them_wants() -> None:
+    gate = Gate(width=1, waiting=100, seconds=60)
+    order: list[str] = []
+
+    def work(name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def inside() -> None:
+            async with gate.passed():
+                order.append(name)
+                await asyncio.sleep(0)
+
+        return inside
+
+    async with gate.passed():
+        tasks = [started("a", work(f"a{n}")) for n in range(4)]
+        await settle()
+        tasks += [started("b", work(f"b{n}")) for n in range(2)]
+        await settle()
+    await asyncio.gather(*tasks)
+    assert order == ["a0", "b0", "a1", "b1", "a2", "a3"]
+    assert gate.waiting == 0
+
+
+async def test_more_than_may_wait_is_refused_and_one_caller_has_half_of_the_places() -> None:
+    gate, leave = Gate(width=1, waiting=4, seconds=60), asyncio.Event()
+
+    async def inside() -> None:
+        async with gate.passed():
+            await leave.wait()
+
+    tasks = [started("a", inside) for _ in range(3)]
+    await settle()
+    with pytest.raises(TooManyAtOnce):
+        await started("a", inside)
+    tasks += [started(caller, inside) for caller in "bc"]
+    await settle()
+    assert gate.waiting == 4
+    with pytest.raises(Overloaded):
+        await started("d", inside)
+    leave.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_turn_that_does_not_come_in_time_is_given_up() -> None:
+    gate = Gate(width=1, waiting=4, seconds=0.01)
+    async with gate.passed():
+        with pytest.raises(Overloaded):
+            async with gate.passed():
+                raise AssertionError
+        assert gate.waiting == 0
+    async with gate.passed():
+        pass
+
+
+async def test_a_caller_who_goes_leaves_its_place_to_the_next() -> None:
+    gate, order = Gate(width=1, waiting=10, seconds=60), []
+
+    async def inside(name: str) -> None:
+        async with gate.passed():
+            order.append(name)
+
+    async with gate.passed():
+        gone, stays = (started("a", lambda n=name: inside(n)) for name in ("gone", "stays"))
+        await settle()
+        gone.cancel()
+        await settle()
+    await stays
+    assert order == ["stays"]
+    # The turn came and the caller went in the same moment.
+    async with gate.passed():
+        late = started("a", lambda: inside("late"))
+        await settle()
+    late.cancel()
+    await asyncio.wait({late})
+    async with asyncio.timeout(5), gate.passed():
+        pass
