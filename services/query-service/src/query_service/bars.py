@@ -30,7 +30,7 @@ from query_service.survey import Survey, survey
 from query_service.timeframes import Span, Timeframe
 
 BATCH_ROWS = 16_384
-PAGE_ROWS, STREAM_ROWS = 200_000, 2_000_000
+PAGE_ROWS, STREAM_ROWS = 200_000, 1_000_000
 """So many trades, or filled bars, are aimed at for one statement."""
 
 MAX_PERIODS = 2_000

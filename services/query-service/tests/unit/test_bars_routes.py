@@ -135,6 +135,8 @@ async def test_bars_of_trades_volume_and_money_begin_anew_each_day(
 async def test_pages_of_bars_meet(catalog: Catalog, client: httpx.AsyncClient) -> None:
     # All bars of a day begin at one time: their number alone tells them apart.
     rows = trades(*[("01:00:01", str(n), "1") for n in range(1, 30)])
+    # Its money is past what the plain way adds up.
+    rows += trades(("01:20:00", "99999", "99999999999"), symbol="BIG")
     append_rows(catalog, TRADES, rows + trades(("03:00:00", "5", "1"), symbol="RIO"))
     for given in ({"timeframe": "tick:1"}, {"timeframe": "7Min", "fill": "prev", "end": "2014-03-11T03:30Z"}):
         whole = await data(client, **given)
