@@ -8,6 +8,8 @@ from pathlib import Path
 from k2common.layouts import faults
 from k2common.settings.iceberg import IcebergSettings
 
+from tests.docs import query_endpoints
+
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 SERVICES = ("ingest-gateway", "csv-loader", "iceberg-sink", "query-service", "replay-service")
@@ -57,3 +59,9 @@ def test_every_setting_of_catalogue_and_store_is_documented_and_every_documented
     page = (ROOT / "docs" / "reference" / "warehouse.md").read_text("utf-8")
     documented = set(re.findall(r"`K2_ICEBERG__([A-Z0-9_]+)`", page))
     assert documented == {name.upper() for name in IcebergSettings.model_fields}
+
+
+def test_the_reference_of_the_query_endpoints_is_that_of_the_code() -> None:
+    assert query_endpoints.PAGE.read_text("utf-8") == query_endpoints.page(query_endpoints.document()), (
+        "run ./task docs"
+    )

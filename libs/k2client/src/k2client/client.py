@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,6 +76,33 @@ class Client(AbstractContextManager["Client"]):
         """Quotes of a range, all pages of them on one version."""
         return self._pages(f"{self._query}/v1/quotes", parameters)
 
+    def table(self, endpoint: str, **parameters: str) -> Any:
+        """The rows of `trades`, `quotes`, `bars` or `joins/trades-quotes` as a `pyarrow.Table`, all of them.
+
+        Its schema's metadata names the version as `k2.version`. Needs pyarrow, as `k2client[arrow]` has it.
+        """
+        url = f"{self._query}/v1/{endpoint}"
+        return _arrow(self._http.get(url, params={**parameters, "format": "arrow"}))
+
+    def sql(self, sql: str, **body: Any) -> Any:
+        """The rows of a statement as a `pyarrow.Table`; `body` is the rest of the request."""
+        answer = self._http.post(f"{self._query}/v1/sql", json={"sql": sql, **body, "format": "arrow"})
+        return _arrow(answer)
+
+    def cite(self, endpoint: str, **parameters: Any) -> Json:
+        """A signed document that names the answer for good."""
+        body = {"endpoint": endpoint, "parameters": parameters}
+        return self._data(self._http.post(f"{self._query}/v1/citations", json=body))
+
+    def verify(self, citation: Json) -> Json:
+        """Whether the citation still holds."""
+        return self._data(self._http.post(f"{self._query}/v1/citations/verify", json=dict(citation)))
+
+    def origin(self, upload_id: str, line: int, **parameters: str) -> Json:
+        """The row of a file's line, its raw record and its file."""
+        url = f"{self._query}/v1/uploads/{upload_id}/rows/{line}"
+        return self._data(self._http.get(url, params=parameters))
+
     def summary(self, symbol: str, trading_date: str, **parameters: str) -> Json:
         """The market summary of a trading date."""
         url = f"{self._query}/v1/summary/{symbol}/{trading_date}"
@@ -121,6 +149,14 @@ class Client(AbstractContextManager["Client"]):
 
     def __enter__(self) -> Self:
         return self
+
+
+def _arrow(answer: httpx.Response) -> Any:
+    # Only those who want tables need the library.
+    ipc = import_module("pyarrow.ipc")
+    table = ipc.open_stream(_checked(answer).content).read_all()
+    version = answer.headers.get("X-K2-Version", "")
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), "k2.version": version})
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from k2client import Client, K2HttpError
 
@@ -100,3 +101,34 @@ def test_lists_of_the_gateway_and_versions() -> None:
             entry["path"] for entry in (*k2.uploads(state="failed"), *k2.rejects("U"), *k2.versions("t"))
         ]
     assert paths == ["/v1/uploads", "/v1/uploads/U/rejects", "/v1/versions"]
+
+
+def test_rows_and_statements_come_as_tables_that_name_their_version() -> None:
+    rows = pa.table({"n": [1, 2]})
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, rows.schema) as writer:
+        writer.write_table(rows)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content) if request.content else dict(request.url.params)
+        assert asked["format"] == "arrow"
+        content = out.getvalue().to_pybytes()
+        return httpx.Response(200, content=content, headers={"X-K2-Version": "trades@2"})
+
+    with client(handler) as k2:
+        found = [k2.table("bars", timeframe="1Min"), k2.sql("SELECT 1", as_of="trades@2")]
+    for table in found:
+        assert table["n"].to_pylist() == [1, 2]
+        assert table.schema.metadata == {b"k2.version": b"trades@2"}
+
+
+def test_citations_are_made_and_verified_and_rows_traced() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content) if request.content else None
+        return httpx.Response(200, json={"data": {"path": request.url.path, "body": body}})
+
+    with client(handler) as k2:
+        made = k2.cite("trades", symbols="BHP")
+        assert made["body"] == {"endpoint": "trades", "parameters": {"symbols": "BHP"}}
+        assert k2.verify(made) == {"path": "/v1/citations/verify", "body": made}
+        assert k2.origin("U", 2)["path"] == "/v1/uploads/U/rows/2"
