@@ -44,6 +44,14 @@ def message(
     return value
 
 
+def many(upload_id: str, count: int, *, schema_id: int) -> list[bytes]:
+    """So many trades, with lines from 2 on."""
+    rows = trade_rows(0, count, upload=upload_id).select([field["name"] for field in SCHEMA["fields"]])
+    encoded = RecordEncoder(SCHEMA, schema_id).messages(rows.combine_chunks().to_batches()[0])
+    values: list[bytes] = encoded.to_pylist()
+    return values
+
+
 def statuses(upload_id: str, outputs: Sequence[Mapping[str, Any]], *, epoch: int = 0) -> list[dict[str, Any]]:
     """The status of an upload's only chunk, and of its end."""
     rows = sum(output["count"] for output in outputs)

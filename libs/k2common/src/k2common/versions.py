@@ -53,6 +53,7 @@ class Version:
     `offsets` holds the next offset of each partition in `epoch`. `gone` holds inclusive spans of version
     numbers whose rows were purged or that main was rolled back from. `resume` says per topic and partition
     where a new sink goes on reading.
+    `ended` holds, for each earlier epoch whose log is no more, the table's last offsets in it.
     All dead letters that the offsets have passed lie below offset `dead_letters` of `<topic>.dlq`.
     `state` is the location of a file that the work on the table goes on from.
     """
@@ -66,6 +67,7 @@ class Version:
     hidden: Mapping[str, Hidden] = field(default_factory=dict)
     gone: tuple[tuple[int, int], ...] = ()
     resume: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    ended: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     dead_letters: int = 0
     state: str | None = None
 
@@ -96,6 +98,7 @@ class Version:
             },
             "gone": [list(span) for span in self.gone],
             "resume": {topic: _to_text_keys(offsets) for topic, offsets in self.resume.items()},
+            **({"ended": {str(e): _to_text_keys(o) for e, o in self.ended.items()}} if self.ended else {}),
             **({"dead_letters": self.dead_letters} if self.dead_letters else {}),
             **({} if self.state is None else {"state": self.state}),
         }
@@ -126,6 +129,7 @@ class Version:
             },
             gone=tuple((first, last) for first, last in document["gone"]),
             resume={topic: _to_int_keys(offsets) for topic, offsets in document["resume"].items()},
+            ended={int(e): _to_int_keys(offsets) for e, offsets in document.get("ended", {}).items()},
             dead_letters=document.get("dead_letters", 0),
             state=document.get("state"),
         )

@@ -48,7 +48,7 @@ class SinkChange:
         if not self.dataset.visibility:
             return known.successor(now=self.now, offsets=self.offsets, hidden={})
         offsets = {**known.offsets, **self.offsets}
-        place = Place(topic=self.dataset.topic.name, epoch=self.epoch, offsets=offsets)
+        place = Place(topic=self.dataset.topic.name, epoch=self.epoch, offsets=offsets, ended=known.ended)
         hidden = hidden_after(
             known.hidden,
             self.arrived,

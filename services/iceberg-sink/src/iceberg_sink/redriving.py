@@ -43,6 +43,7 @@ class Fate(StrEnum):
     REDRIVEN = "redriven"
     LOADING = "upload_is_loading"
     TAKEN_BACK = "upload_is_taken_back"
+    EARLIER_EPOCH = "earlier_epoch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ class Selection:
 class Known:
     """What is known of uploads when their letters are asked for."""
 
+    epoch: int
     open: frozenset[str]
     taken_back: frozenset[str]
 
@@ -97,6 +99,9 @@ class Redriven:
 
 def fate(letter: DeadLetter, known: Known) -> Fate:
     """What a redrive does with the letter."""
+    if letter.epoch < known.epoch:
+        # Its mark may have gone with the topics of that epoch.
+        return Fate.EARLIER_EPOCH
     if letter.upload_id in known.taken_back:
         return Fate.TAKEN_BACK
     return Fate.LOADING if letter.upload_id in known.open else Fate.REDRIVEN
@@ -192,6 +197,7 @@ class Redriver:
         commanded = [self._commands.pending(name) for name in MARKET_DATASETS]
         unsettled = {u for name in MARKET_DATASETS for u in self._statuses.open(name)}
         return Known(
+            epoch=self._settings.epoch,
             open=frozenset(unsettled | {u for u, reason in hidden if reason is Reason.LOADING}),
             taken_back=frozenset(
                 {u for u, reason in hidden if reason is not Reason.LOADING}

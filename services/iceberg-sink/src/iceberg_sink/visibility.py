@@ -40,6 +40,7 @@ class Place:
     topic: str
     epoch: int
     offsets: Mapping[int, int]
+    ended: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
 
 
 def hidden_after(
@@ -89,7 +90,7 @@ def hidden_after(
 
 def is_due(version: Version, progress: Mapping[str, Progress], commanded: Commanded, *, topic: str) -> bool:
     """Whether a version without new rows would hide other uploads than this one."""
-    place = Place(topic=topic, epoch=version.epoch, offsets=version.offsets)
+    place = Place(topic=topic, epoch=version.epoch, offsets=version.offsets, ended=version.ended)
     return hidden_after(version.hidden, {}, progress, commanded, place=place) != version.hidden
 
 
@@ -103,8 +104,10 @@ def is_settled(progress: Progress, version: Version, *, topic: str) -> bool:
         return entry is not None or (replaced is not None and replaced.by == progress.upload_id)
     if not progress.has_rows_in(topic):
         return True
-    loading = entry is not None and entry.reason is Reason.LOADING
-    return progress.covered(topic, epoch=version.epoch, offsets=version.offsets) and not loading
+    if entry is not None and entry.reason is Reason.LOADING:
+        return False
+    covered = progress.covered(topic, epoch=version.epoch, offsets=version.offsets, ended=version.ended)
+    return covered or progress.lost(topic, ended=version.ended)
 
 
 def arrivals(rows: pa.Table) -> Mapping[str, Ranges]:
@@ -141,7 +144,9 @@ def merged(ranges: Iterable[OffsetRange]) -> Ranges:
 def _reason(progress: Progress | None, place: Place) -> Reason | None:
     if progress is None or not progress.complete:
         return Reason.LOADING
-    if not progress.covered(place.topic, epoch=place.epoch, offsets=place.offsets):
+    if progress.lost(place.topic, ended=place.ended):
+        return Reason.FAILED
+    if not progress.covered(place.topic, epoch=place.epoch, offsets=place.offsets, ended=place.ended):
         return Reason.LOADING
     return REASONS.get(progress.outcome)
 

@@ -17,6 +17,7 @@ from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.reader import VersionReader
 from k2common.kafka.consumer import BatchReader
+from k2common.kafka.identity import identify
 from k2common.observability.logging import get_logger
 from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
@@ -31,6 +32,7 @@ from iceberg_sink.commands import Commands
 from iceberg_sink.dead_letters import DeadLetters
 from iceberg_sink.intake import Intake
 from iceberg_sink.metrics import SinkMetrics
+from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
 from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.statuses import Statuses
@@ -98,6 +100,7 @@ class TableWriter:
             self._announcer = self._new_announcer()
             await opened.enter_async_context(self._announcer.producer)
             head = await self._tools.blocking.run(self._head)
+            self._origin = await self._checked_origin()
             await self._announce_live()
             expected = self._offsets(head)
             starts = {place: expected[number] for place, number in self._places.items()}
@@ -133,10 +136,23 @@ class TableWriter:
     def _head(self) -> Version | None:
         return head_version(load_table(self._tools.catalog, self._dataset.table))
 
+    async def _checked_origin(self) -> Mapping[str, str]:
+        """What commits say about Kafka; raises SetupError when the table was filled from other topics."""
+        present = await identify(self._kafka, topics_of(self._dataset))
+        table = await self._tools.blocking.run(load_table, self._tools.catalog, self._dataset.table)
+        recorded = recorded_topics(table)
+        if made_anew := sorted(made_anew_of(recorded, present)):
+            raise SetupError(
+                f"{', '.join(made_anew)}: deleted and made anew since {self._dataset.table} was filled "
+                "from it; its offsets say nothing any more. Re-base: python -m iceberg_sink rebase"
+            )
+        return origin(present)
+
     def _offsets(self, head: Version | None) -> Mapping[int, int | None]:
         if head is not None and head.epoch != self._kafka.epoch:
             raise SetupError(
-                f"{self._dataset.table} is in epoch {head.epoch}, the settings say {self._kafka.epoch}"
+                f"{self._dataset.table} is in epoch {head.epoch}, K2_KAFKA__EPOCH says {self._kafka.epoch}; "
+                "after the topics were made anew, re-base the tables: python -m iceberg_sink rebase"
             )
         known = {} if head is None else head.offsets
         return {partition: known.get(partition) for partition in self._places.values()}
@@ -180,7 +196,7 @@ class TableWriter:
             ),
             expected={partition: expected[partition] for partition in step.offsets},
             files=step.written.files,
-            origin={"k2.kafka-topic": dataset.topic.name},
+            origin=self._origin,
         )
         retention = Retention(live=tools.settings.iceberg.live_snapshots, recorded=self._recorded)
         with tools.metrics.commit_seconds.labels(dataset.table).time():

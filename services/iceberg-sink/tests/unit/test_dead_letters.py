@@ -103,9 +103,10 @@ def test_a_share_that_is_allowed_goes_on_for_ever_and_old_messages_count_less() 
 @pytest.mark.parametrize(
     ("known", "found"),
     [
-        (Known(open=frozenset(), taken_back=frozenset()), Fate.REDRIVEN),
-        (Known(open=frozenset({"U1"}), taken_back=frozenset()), Fate.LOADING),
-        (Known(open=frozenset({"U1"}), taken_back=frozenset({"U1"})), Fate.TAKEN_BACK),
+        (Known(epoch=0, open=frozenset(), taken_back=frozenset()), Fate.REDRIVEN),
+        (Known(epoch=0, open=frozenset({"U1"}), taken_back=frozenset()), Fate.LOADING),
+        (Known(epoch=0, open=frozenset({"U1"}), taken_back=frozenset({"U1"})), Fate.TAKEN_BACK),
+        (Known(epoch=1, open=frozenset(), taken_back=frozenset()), Fate.EARLIER_EPOCH),
     ],
 )
 def test_what_becomes_of_a_letter_is_its_uploads_fate(known: Known, found: Fate) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from k2common.domain.progress import Outcome, Progress
+from k2common.domain.progress import LOST_IN_MIGRATION, Outcome, Progress
 from k2common.domain.time import format_datetime
 from k2common.layouts.model import Layout
 from k2common.layouts.upload import UploadSpec
@@ -36,6 +36,7 @@ class Settled:
     rejects: Version | None
     lost_rows: int = 0
     lost_rejects: int = 0
+    lost_in_migration: bool = False
 
 
 def settled(progress: Progress, tracker: Tracker) -> Settled | None:
@@ -53,6 +54,9 @@ def settled(progress: Progress, tracker: Tracker) -> Settled | None:
         rejects is None and progress.has_rows_in(REJECTS.topic.name)
     )
     letters = tracker.dead_letters
+    lost = _lost_in_migration(progress, tracker)
+    if lost is not None:
+        return Settled(outcome="failed", table=lost, rejects=None, lost_in_migration=True)
     passed = ((dataset.topic, table), (REJECTS.topic, rejects))
     if missing or not all(v is None or letters.knows(topic, v.dead_letters) for topic, v in passed):
         return None
@@ -63,6 +67,15 @@ def settled(progress: Progress, tracker: Tracker) -> Settled | None:
         lost_rows=letters.lost(progress, dataset.topic.name),
         lost_rejects=letters.lost(progress, REJECTS.topic.name),
     )
+
+
+def _lost_in_migration(progress: Progress, tracker: Tracker) -> Version | None:
+    dataset = DATASETS[progress.dataset]
+    for kept in (dataset, REJECTS):
+        newest = tracker.commits_of(kept.table).newest
+        if newest is not None and progress.lost(kept.topic.name, ended=newest.ended):
+            return newest
+    return None
 
 
 def _outcome(progress: Progress, table: Version | None) -> Outcome:
@@ -206,7 +219,7 @@ def document(
             for (topic, partition), (epoch, end_offset) in sorted(progress.ends.items())
         ],
         "version": format_token(versions) if versions else None,
-        "failure": _failure(progress) if state == "failed" else None,
+        "failure": _failure(progress, end) if state == "failed" else None,
         "received_at": format_datetime(spec.received_at),
         "published_at": _moment(published_at),
         "parsed_at": _moment(progress.parsed_at if progress.complete else None),
@@ -248,7 +261,7 @@ def _first(tracker: Tracker, table: str, topic: str, progress: Progress, *, visi
         return None
 
     def covers(version: Version) -> bool:
-        return progress.covered(topic, epoch=version.epoch, offsets=version.offsets)
+        return progress.covered(topic, epoch=version.epoch, offsets=version.offsets, ended=version.ended)
 
     def stands(version: Version) -> bool:
         hidden = version.hidden.get(progress.upload_id)
@@ -277,7 +290,9 @@ def _errors(counts: Mapping[tuple[str | None, str], int]) -> list[dict[str, Any]
     return [{"column": column, "code": code, "count": count} for (column, code), count in ordered]
 
 
-def _failure(progress: Progress) -> str:
+def _failure(progress: Progress, end: Settled | None) -> str:
+    if end is not None and end.lost_in_migration:
+        return LOST_IN_MIGRATION
     if progress.failure is not None:
         return progress.failure
     if progress.outcome == "committed":

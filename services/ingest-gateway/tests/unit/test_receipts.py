@@ -193,6 +193,19 @@ def test_letters_that_are_rows_now_are_committed_also_after_the_final_receipt() 
     }
 
 
+def test_an_upload_whose_rows_were_lost_with_a_log_fails_by_name() -> None:
+    tracker = Tracker()
+    tracker.on_claim(claim("published"))
+    for message in (status(0), END):
+        tracker.on_status(message)
+    version = first_version(TRADES.table).successor(now=NOW, offsets={}, hidden={})
+    lost = replace(version, epoch=1, ended={0: {0: 11}})
+    tracker.on_commit({"document": lost.to_json()})
+    found = receipt(tracker.uploads[UPLOAD], tracker)
+    assert (found["state"], found["failure"]) == ("failed", "LOST_IN_MIGRATION")
+    assert found["rows"]["committed"] == 0
+
+
 def test_a_letter_that_is_no_record_again_stays_one() -> None:
     letters = DeadLetters()
     fields = {"epoch": 0, "partition": 0, "offset": 10, "new_epoch": 0, "new_offset": 20}

@@ -21,6 +21,7 @@ from k2common.columnar.arrow import Column
 from k2common.columnar.encode import RecordEncoder
 from k2common.columnar.partition import partition_of
 from k2common.columnar.pieces import Coded, Piece, fuse, joined, sizes
+from k2common.columnar.unpacking import unpacked
 from k2common.columnar.varints import varints
 
 PREFIX = struct.Struct(">qi")
@@ -36,7 +37,6 @@ COMPRESSION = 0x07
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
 ZSTD = 4
-CODECS = {1: "gzip", 2: "snappy", 3: "lz4", ZSTD: "zstd"}
 ZSTD_LEVEL = 1
 ZSTD_SIZE_BYTES = (0, 2, 4, 8)
 UNKNOWN_RATIO = 8
@@ -189,16 +189,11 @@ def read_header(batch: memoryview) -> BatchHeader:
 def records_section(batch: memoryview) -> memoryview:
     """The uncompressed records of a batch.
 
-    Raises ValueError for a codec that is not supported, OSError for a broken one.
+    Raises ValueError for a codec that Kafka does not have, OSError for broken data.
     """
-    compression = read_header(batch).attributes & COMPRESSION
+    codec = read_header(batch).attributes & COMPRESSION
     section = batch[HEADER.size :]
-    if not compression:
-        return section
-    if compression != ZSTD:
-        raise ValueError(f"compression {CODECS.get(compression, compression)} has no columnar path")
-    stream = pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(section)), "zstd")
-    return memoryview(stream.read())
+    return unpacked(section, codec) if codec else section
 
 
 def unpacked_bytes(batch: memoryview) -> int:

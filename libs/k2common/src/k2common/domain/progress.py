@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+LOST_IN_MIGRATION = "LOST_IN_MIGRATION"
+"""The failure of an upload whose rows were in a topic that was made anew before they were committed."""
 CHUNKS_EXPIRED = "CHUNKS_EXPIRED"
 """The failure of an upload of which chunks were deleted before they were parsed; no more will come of it."""
 
@@ -102,11 +104,24 @@ class Progress:
             return "failed"
         return "committed"
 
-    def covered(self, topic: str, *, epoch: int, offsets: Mapping[int, int]) -> bool:
-        """Whether a table at these offsets has all that the upload put into `topic`."""
+    def covered(
+        self, topic: str, *, epoch: int, offsets: Mapping[int, int], ended: Mapping[int, Mapping[int, int]]
+    ) -> bool:
+        """Whether a table at these offsets has all that the upload put into `topic`.
+
+        `ended` has the table's last offsets in the epochs whose log is no more; others went on as it was.
+        """
         return all(
-            end <= (epoch, offsets.get(partition, 0))
-            for (name, partition), end in self.ends.items()
+            of <= epoch and end <= ended.get(of, offsets).get(partition, 0)
+            for (name, partition), (of, end) in self.ends.items()
+            if name == topic
+        )
+
+    def lost(self, topic: str, *, ended: Mapping[int, Mapping[int, int]]) -> bool:
+        """Whether the table can never have all of it, since a log ended before it was read."""
+        return any(
+            of in ended and end > ended[of].get(partition, 0)
+            for (name, partition), (of, end) in self.ends.items()
             if name == topic
         )
 

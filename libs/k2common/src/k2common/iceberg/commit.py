@@ -17,7 +17,7 @@ from pyiceberg.table import CommitTableResponse, Table
 from k2common.errors import TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.decision import Change, Landed, Proposal, decide, guarded
-from k2common.iceberg.documents import COMMIT_ID_KEY, VERSION_KEY
+from k2common.iceberg.documents import COMMIT_ID_KEY, VERSION_KEY, origin_of
 from k2common.iceberg.expiry import Retention, expired, removal
 from k2common.iceberg.snapshots import SnapshotWriter
 from k2common.versions import Version
@@ -80,7 +80,8 @@ def _try(
     writer: SnapshotWriter,
     retention: Retention | None,
 ) -> CommitResult:
-    summary = {**proposal.origin, VERSION_KEY: version.to_json(), COMMIT_ID_KEY: proposal.commit_id}
+    origin = {**origin_of(table.metadata), **proposal.origin}
+    summary = {**origin, VERSION_KEY: version.to_json(), COMMIT_ID_KEY: proposal.commit_id}
     snapshot = writer.snapshot(table, summary=summary)
     updates, requirements = guarded(table.metadata, snapshot)
     gone = expired(table.metadata, retention, adding=1) if retention is not None else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pyiceberg.table import Table
@@ -14,6 +14,9 @@ from k2common.versions import Version
 VERSION_KEY = "k2.version"
 COMMIT_ID_KEY = "k2.commit-id"
 STATE_TAG = "k2-state"
+CLUSTER_KEY = "k2.kafka-cluster"
+TOPICS_KEY = "k2.kafka-topics"
+ORIGIN_KEYS = (CLUSTER_KEY, TOPICS_KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,16 @@ def version_of(snapshot: Snapshot) -> Version | None:
     """The version that the snapshot carries; another engine's carries none."""
     text = entry(snapshot, VERSION_KEY)
     return None if text is None else Version.from_json(text)
+
+
+def origin_of(metadata: TableMetadata) -> Mapping[str, str]:
+    """The entries about the Kafka cluster that the newest snapshot with such entries carries."""
+    tagged = metadata.snapshot_by_name(STATE_TAG)
+    for snapshot in (*ancestry(metadata), *([] if tagged is None else [tagged])):
+        found = {key: text for key in ORIGIN_KEYS if (text := entry(snapshot, key)) is not None}
+        if found:
+            return found
+    return {}
 
 
 def entry(snapshot: Snapshot, key: str) -> str | None:

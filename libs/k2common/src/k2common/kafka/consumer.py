@@ -6,6 +6,7 @@ group consumer is used for nothing but to learn which partitions are ours.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -24,6 +25,7 @@ Place: TypeAlias = tuple[str, int]
 
 Item = TypeVar("Item", bound="ConsumerRecord | FetchedBatch")
 NEVER_MS = 2**31 - 1
+END_POLL_SECONDS = 0.2
 
 
 class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
@@ -50,7 +52,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
         )
 
     async def __aenter__(self) -> Self:
-        """Raises SetupError when an offset lies below the log's start, TransientError when Kafka is away."""
+        """Raises SetupError when the log does not hold an offset, TransientError when Kafka is away."""
         try:
             async with self._guarded():
                 await self._consumer.start()
@@ -58,6 +60,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
                     read_whole_batches(self._consumer)
                 places = [TopicPartition(*place) for place in self._starts]
                 begins = await self._consumer.beginning_offsets(places)
+                await self._check_ends(places)
                 self._consumer.assign(places)
                 for place in places:
                     self._seek(place, self._starts[(place.topic, place.partition)], begins[place])
@@ -65,6 +68,25 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
             await self._consumer.stop()
             raise
         return self
+
+    async def _check_ends(self, places: Sequence[TopicPartition]) -> None:
+        """Raise SetupError for a start beyond its log's end that stays so.
+
+        A broker that has just started may know an older end for a moment.
+        """
+        deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_seconds
+        while True:
+            ends = await self._consumer.end_offsets(places)
+            starts = {place: self._starts[(place.topic, place.partition)] or 0 for place in places}
+            beyond = next((place for place in places if starts[place] > ends[place]), None)
+            if beyond is None:
+                return
+            if asyncio.get_running_loop().time() >= deadline:
+                raise SetupError(
+                    f"{beyond.topic} {beyond.partition}: offset {starts[beyond]} was read once; the log now "
+                    f"ends at {ends[beyond]}: it was cut or made anew"
+                )
+            await asyncio.sleep(END_POLL_SECONDS)
 
     def _seek(self, place: TopicPartition, start: int | None, begin: int) -> None:
         if start is not None and start < begin and not self._lost_is_beginning:

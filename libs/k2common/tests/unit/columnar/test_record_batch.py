@@ -266,3 +266,24 @@ def _record(delta: int, value: bytes, *, redriven: bool) -> bytes:
     body = b"\x00\x00" + write_varint(delta) + write_varint(1) + b"k" + write_varint(len(value)) + value
     body += write_varint(int(redriven)) + headers
     return write_varint(len(body)) + body
+
+
+@pytest.mark.parametrize(("number", "codec"), [(1, "gzip"), (2, "snappy"), (3, "lz4"), (4, "zstd")])
+@pytest.mark.parametrize("framed", [True, False])
+def test_every_codec_of_kafka_is_read(number: int, codec: str, framed: bool) -> None:
+    plain_batch = by_hand([message(line) for line in range(300)])
+    section = bytes(records_section(plain_batch.payload))
+    packed: bytes = pa.compress(section, codec=codec, asbytes=True)
+    if framed and codec == "snappy":
+        halves = [pa.compress(part, codec=codec, asbytes=True) for part in (section[:99], section[99:])]
+        packed = b"\x82SNAPPY\x00" + bytes(8) + b"".join(len(h).to_bytes(4, "big") + h for h in halves)
+    header = bytearray(plain_batch.payload[:61])
+    header[22] = number
+    assert bytes(records_section(memoryview(bytes(header) + packed))) == section
+
+
+def test_a_codec_that_kafka_does_not_have_is_named() -> None:
+    header = bytearray(by_hand([message(1)]).payload[:61])
+    header[22] = 6
+    with pytest.raises(ValueError, match="compression 6"):
+        records_section(memoryview(bytes(header) + b"x"))

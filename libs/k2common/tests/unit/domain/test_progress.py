@@ -78,7 +78,13 @@ def test_a_cancelled_upload() -> None:
 
 def test_only_offsets_past_all_output_cover() -> None:
     progress = Progress.of(status(0))
-    assert not progress.covered("t", epoch=0, offsets={0: 4})
-    assert progress.covered("t", epoch=0, offsets={0: 5})
-    assert progress.covered("t", epoch=1, offsets={})
-    assert progress.covered("other", epoch=0, offsets={})
+    assert not progress.covered("t", epoch=0, offsets={0: 4}, ended={})
+    assert progress.covered("t", epoch=0, offsets={0: 5}, ended={})
+    assert progress.covered("other", epoch=0, offsets={}, ended={})
+    # The log went on in another epoch, or it ended, with all or without the end of the upload.
+    assert not progress.covered("t", epoch=1, offsets={0: 4}, ended={})
+    assert progress.covered("t", epoch=1, offsets={0: 5}, ended={})
+    assert progress.covered("t", epoch=1, offsets={}, ended={0: {0: 5}})
+    assert not progress.covered("t", epoch=1, offsets={0: 9}, ended={0: {0: 4}})
+    assert [progress.lost("t", ended={0: {0: end}}) for end in (4, 5)] == [True, False]
+    assert not progress.lost("other", ended={0: {}})
