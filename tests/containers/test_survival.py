@@ -51,8 +51,9 @@ def committed(fleet: Fleet, upload: str) -> str:
                 return str(found["version"])
             assert found.get("state") not in ("failed", "cancelled"), found
         except httpx.TransportError as error:
-            found = error
-        assert time.monotonic() < deadline, found
+            found = str(error)
+        # Whole, with what it waits for.
+        assert time.monotonic() < deadline, json.dumps(found)
         time.sleep(0.5)
 
 

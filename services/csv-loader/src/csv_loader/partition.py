@@ -171,19 +171,16 @@ class PartitionLoader:
             fetched = await reader.fetch(
                 limit=loader.chunks_per_transaction, wait_seconds=loader.wait_seconds
             )
-            messages = fetched.get((CHUNKS.name, self._partition), ())
-            await self._count_waiting(reader, len(messages))
-            if messages:
+            if messages := fetched.get((CHUNKS.name, self._partition)):
                 return messages
+            self._tools.metrics.waiting.labels(str(self._partition)).set(0)
         return ()
 
-    async def _count_waiting(self, reader: MessageReader, fetched: int) -> None:
-        place = (CHUNKS.name, self._partition)
-        behind = (await reader.ends())[place] - (await reader.positions())[place]
-        self._tools.metrics.waiting.labels(str(self._partition)).set(behind + fetched)
-
     async def _batch(self, reader: MessageReader, messages: Sequence[Any]) -> Batch:
-        offset = (await reader.positions())[(CHUNKS.name, self._partition)]
+        place = (CHUNKS.name, self._partition)
+        offset = (await reader.positions())[place]
+        waiting = len(messages) + max(0, reader.known_end(place) - offset)
+        self._tools.metrics.waiting.labels(str(self._partition)).set(waiting)
         chunks = [await self._processed(message) for message in messages]
         attempts = MAX_ATTEMPTS if self._isolated else 0
         return Batch(chunks=chunks, position=Position(offset=offset, attempts=attempts))
