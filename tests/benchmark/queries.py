@@ -93,6 +93,8 @@ class Http:
             client.start()
         for client in clients:
             client.join()
+        if len(found) < asked["clients"] * asked["count"]:
+            raise SystemExit(f"{asked['query']}: a request failed")
         return found
 
     def close(self) -> None:

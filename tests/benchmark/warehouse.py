@@ -17,7 +17,7 @@ from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import TRADES
 from k2common.testing.generator import FIRST_DAY, trades_csv
 from k2common.testing.iceberg import folder_catalog
-from k2common.testing.ticks import append, rows_of
+from k2common.testing.ticks import append, record, rows_of
 
 SYMBOLS = 500
 KEEP_FEW = Retention(live=5, recorded=lambda _: True)
@@ -44,4 +44,5 @@ def _add_day(catalog: Catalog, day: int, rows: int) -> None:
     for number, part in enumerate((found.slice(0, half), found.slice(half))):
         upload = pa.repeat(f"01BENCH{day:04}{number}", part.num_rows)
         column = part.schema.get_field_index("upload_id")
-        append(catalog, TRADES, part.set_column(column, "upload_id", upload), retention=KEEP_FEW)
+        rows_of_half = part.set_column(column, "upload_id", upload)
+        record(catalog, append(catalog, TRADES, rows_of_half, retention=KEEP_FEW))

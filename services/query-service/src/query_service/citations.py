@@ -53,7 +53,9 @@ def citation(
 def is_genuine(document: Mapping[str, Any], key: bytes) -> bool:
     """Whether the document is one that `citation` made with this key, unchanged."""
     signed = {name: value for name, value in document.items() if name != "signature"}
-    return hmac.compare_digest(str(document.get("signature", "")), _signature(signed, key))
+    # As bytes: what somebody else signed may have any characters.
+    given = str(document.get("signature", "")).encode(errors="replace")
+    return hmac.compare_digest(given, _signature(signed, key).encode())
 
 
 def _signature(document: Mapping[str, Any], key: bytes) -> str:

@@ -32,7 +32,8 @@ class Rerun:
     async def get(self, request: Request, path: str, parameters: Mapping[str, Any]) -> Rows:
         """The rows of a GET. Raises the Problem that it was answered with."""
         given = {name: value for name, value in parameters.items() if value is not None}
-        query = urlencode({**given, "format": "arrow"}).encode()
+        # Half of a surrogate pair, which JSON can hold, has no form in a query.
+        query = urlencode({**given, "format": "arrow"}, errors="replace").encode()
         return await self._run(_scope(request, "GET", path, query), b"")
 
     async def post(self, request: Request, path: str, body: Mapping[str, Any]) -> Rows:
@@ -147,7 +148,8 @@ async def _settled(task: asyncio.Task[tuple[int, str]]) -> tuple[int, str]:
 def _scope(request: Request, method: str, path: str, query: bytes) -> Scope:
     headers = [(name, value) for name, value in request.scope["headers"] if name in KEPT]
     return {
-        **{name: request.scope[name] for name in ("http_version", "scheme", "server", "client", "asgi")},
+        **{name: request.scope[name] for name in ("http_version", "scheme", "server", "client")},
+        "asgi": request.scope.get("asgi", {"version": "3.0"}),
         "type": "http",
         "method": method,
         "path": path,
