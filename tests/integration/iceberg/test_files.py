@@ -70,7 +70,7 @@ def test_each_day_has_one_file_with_its_rows_in_order(trades: Table) -> None:
     assert first["kafka_offset"].to_pylist() == [0, 3, 6, 9]
 
 
-def test_the_footer_names_offsets_and_uploads(trades: Table) -> None:
+def test_the_footer_names_offsets_uploads_and_columns(trades: Table) -> None:
     rows = pa.concat_tables([trade_rows(5, 10, upload="A"), trade_rows(0, 3, partition=1, upload="B")])
 
     (file,) = write(rows, table=trades)
@@ -80,6 +80,7 @@ def test_the_footer_names_offsets_and_uploads(trades: Table) -> None:
             OffsetRange(epoch=0, partition=1, first=0, end=3),
         ),
         uploads=frozenset({"A", "B"}),
+        columns=frozenset(rows.column_names),
     )
 
 
