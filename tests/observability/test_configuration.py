@@ -1,0 +1,37 @@
+"""Prometheus reads the project's configuration, and scrapes with it."""
+
+import subprocess
+import time
+from pathlib import Path
+
+from k2local.ports import free_port
+from k2local.prometheus import Programs, running_prometheus
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_promtool_finds_nothing_wrong_with_the_configuration(programs: Programs) -> None:
+    config = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+    done = subprocess.run(
+        [programs.promtool, "check", "config", "--lint-fatal", config],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_running_server_scrapes_what_its_configuration_names(programs: Programs, tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        "scrape_configs: [{job_name: itself, scrape_interval: 200ms, scrape_timeout: 200ms,"
+        f" static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]",
+        "utf-8",
+    )
+    with running_prometheus(programs, config, home=tmp_path / "home", port=port) as prometheus:
+        deadline = time.monotonic() + 60
+        while not (found := prometheus.query('up{job="itself"} == 1')):
+            assert time.monotonic() < deadline, "nothing was scraped"
+            time.sleep(0.1)
+    assert found[0]["metric"]["instance"] == f"127.0.0.1:{port}"
