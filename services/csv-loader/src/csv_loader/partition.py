@@ -208,7 +208,7 @@ class PartitionLoader:
             )
 
     async def _publish(self, producer: TransactionalProducer, batch: Batch) -> None:
-        with self._tools.metrics.publish_seconds.time():
+        with self._tools.metrics.load_seconds.time():
             async with producer.transaction() as work:
                 places = await self._send_rows(work, batch)
                 for processed, outputs in zip(batch.chunks, places, strict=True):

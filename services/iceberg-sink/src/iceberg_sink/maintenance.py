@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TypeAlias
 
 from k2common.errors import TransientError
@@ -32,6 +31,7 @@ from iceberg_sink.announcer import Announcement, unrecorded
 from iceberg_sink.metrics import MaintenanceMetrics
 from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import MaintenanceSettings
+from iceberg_sink.tasks import Task
 
 LATE = timedelta(seconds=60)
 """A version that is not recorded so long after its commit is announced again."""
@@ -39,15 +39,6 @@ LOOK_SECONDS = 1.0
 log = get_logger(__name__)
 Announce: TypeAlias = Callable[[Dataset | OwnTable, Sequence[Announcement]], Awaitable[None]]
 Figures: TypeAlias = Mapping[str, int]
-
-
-class Task(StrEnum):
-    """One kind of work; its commands and metrics have this name."""
-
-    COMPACT = "compact"
-    EXPIRE = "expire"
-    PURGE = "purge"
-    COLLECT = "collect"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

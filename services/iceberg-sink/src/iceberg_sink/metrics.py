@@ -2,52 +2,184 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from k2common.domain.numbering import Kind
+from k2common.observability.metrics import ROWS, SECONDS, TABLE, CollectorRegistry, Declarations, Label
+from k2common.schemas.datasets import DATASETS, QUOTES, TRADES
+from k2common.versions import Reason
+
+from iceberg_sink.tasks import Task
+
+SUNK = Label(name="table", values=tuple(dataset.table for dataset in DATASETS.values()))
+NUMBERED = Label(name="table", values=(TRADES.table, QUOTES.table))
+KIND = Label(name="kind", values=tuple(map(str, Kind)))
+REASON = Label(name="reason", values=tuple(map(str, Reason)))
+TASK = Label(name="task", values=tuple(map(str, Task)))
 
 
 class SinkMetrics:
-    """All metrics of the service."""
+    """All metrics of the commits, and of gaps."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.rows = Counter("k2_rows_committed", "Rows committed.", ["table"], registry=registry)
-        self.dead_letters = Counter(
-            "k2_messages_dead_lettered", "Messages kept as dead letters.", ["table"], registry=registry
+        made = Declarations(registry)
+        self._intake(made)
+        self._commits(made)
+        self._contents(made)
+        self._gaps(made)
+        self.declared = made.all
+
+    def _intake(self, made: Declarations) -> None:
+        self.taken = made.counter(
+            "k2_records_taken",
+            "Records taken from Kafka to be committed.",
+            look="What comes in; after a fenced or failed commit some come again.",
+            labels=[SUNK],
         )
-        self.commits = Counter("k2_versions_committed", "Versions committed.", ["table"], registry=registry)
-        self.commit_seconds = Histogram(
+        self.taken_bytes = made.counter(
+            "k2_records_taken_bytes",
+            "Bytes of their batches, packed.",
+            look="What comes in.",
+            labels=[SUNK],
+        )
+        self.behind = made.gauge(
+            "k2_records_waiting",
+            "Records between what was taken and the log's end.",
+            look="Grows: the sink is slower than what comes; see also its seconds.",
+            labels=[SUNK],
+        )
+        self.waiting_seconds = made.scraped(
+            "k2_records_waiting_seconds",
+            "Age of the oldest record in hand that is not committed; 0 when none waits.",
+            look="The sink's lag as users feel it.",
+            labels=[SUNK],
+        )
+        self.held = made.scraped(
+            "k2_records_held",
+            "Records in hand that are not committed.",
+            look="The depth of the queue before the commits.",
+            labels=[SUNK],
+        )
+
+    def _commits(self, made: Declarations) -> None:
+        self.rows = made.counter(
+            "k2_rows_committed", "Rows committed.", look="The sink's throughput.", labels=[SUNK]
+        )
+        self.files = made.counter(
+            "k2_files_committed", "Data files committed.", look="Beside the rows: rows a file.", labels=[SUNK]
+        )
+        self.file_bytes = made.counter(
+            "k2_files_committed_bytes", "Bytes of those files.", look="What goes out.", labels=[SUNK]
+        )
+        self.dead_letters = made.counter(
+            "k2_messages_dead_lettered",
+            "Messages kept as dead letters.",
+            look="Above 0: something wrote what is no record; redrive it once the cause is mended.",
+            labels=[SUNK],
+        )
+        self.redriven = made.counter(
+            "k2_messages_redriven",
+            "Dead letters put back into their topic by a command.",
+            look="After a redrive.",
+            labels=[SUNK],
+        )
+        self.commits = made.counter(
+            "k2_versions_committed", "Versions committed.", look="Stops while records wait.", labels=[SUNK]
+        )
+        self.commit_seconds = made.histogram(
             "k2_versions_committed_seconds",
             "Time of a commit and its announcement.",
-            ["table"],
-            registry=registry,
+            look="Grows with live snapshots and with a slow catalogue.",
+            buckets=SECONDS,
+            labels=[SUNK],
         )
-        self.write_seconds = Histogram(
+        self.commit_rows = made.histogram(
+            "k2_versions_committed_rows",
+            "Rows of a commit; 0 for one that only shows or hides uploads.",
+            look="At `K2_SINK__COMMIT_ROWS` all the time: the sink catches up.",
+            buckets=ROWS,
+            labels=[SUNK],
+        )
+        self.write_seconds = made.histogram(
             "k2_files_written_seconds",
             "Time to decode, sort and write a batch.",
-            ["table"],
-            registry=registry,
+            look="Grows with a slow warehouse or without free processors.",
+            buckets=SECONDS,
+            labels=[SUNK],
         )
-        self.gap_events = Counter(
-            "k2_gap_events_committed", "Events of sequence numbers committed.", ["kind"], registry=registry
+        self.fenced = made.counter(
+            "k2_commits_fenced",
+            "Commits that another owner forestalled; the work began anew.",
+            look="A few when replicas come and go; all the time: two sinks work on one partition.",
+            labels=[SUNK],
         )
-        self.gap_rows = Counter(
+        self.conflicted = made.counter(
+            "k2_commits_conflicted",
+            "Tries of a commit that met a moved head, or an unknown outcome, and were made again.",
+            look="Grows with other writers on the table: maintenance, other engines.",
+            labels=[SUNK],
+        )
+        self.failed = made.counter(
+            "k2_commits_failed",
+            "Commits given up after all tries; the work began anew.",
+            look="Grows: the catalogue or the warehouse is away.",
+            labels=[SUNK],
+        )
+
+    def _contents(self, made: Declarations) -> None:
+        self.event_age = made.scraped(
+            "k2_rows_committed_event_age_seconds",
+            "Now minus the newest event time that this replica has committed.",
+            look="How fresh the market is that a query sees; loading old files does not lower it.",
+            labels=[SUNK],
+        )
+        self.ingest_age = made.scraped(
+            "k2_rows_committed_ingest_age_seconds",
+            "Now minus the newest time of ingest that this replica has committed.",
+            look="While files come: how far behind the tables are.",
+            labels=[SUNK],
+        )
+        self.snapshots = made.gauge(
+            "k2_snapshots_kept",
+            "Live snapshots of the table after the newest commit of this replica.",
+            look="Beyond `K2_ICEBERG__LIVE_SNAPSHOTS`: expiry waits for versions to be recorded.",
+            labels=[TABLE],
+        )
+        self.kept_files = made.gauge(
+            "k2_files_kept",
+            "Data files of the table then.",
+            look="Grows without end: compaction does not keep up.",
+            labels=[TABLE],
+        )
+        self.kept_bytes = made.gauge(
+            "k2_files_kept_bytes", "Bytes of those files.", look="The table's size.", labels=[TABLE]
+        )
+        self.kept_rows = made.gauge(
+            "k2_rows_kept", "Rows of those files, hidden ones too.", look="The table's size.", labels=[TABLE]
+        )
+        self.hidden = made.gauge(
+            "k2_uploads_hidden",
+            "Uploads that the newest version of this replica does not show, by the reason.",
+            look="`loading` that never falls: an upload does not end; others fall with the purge.",
+            labels=[SUNK, REASON],
+        )
+
+    def _gaps(self, made: Declarations) -> None:
+        self.gap_events = made.counter(
+            "k2_gap_events_committed",
+            "Events of sequence numbers committed, by kind.",
+            look="`small_gap` and `large_gap`: a feed has lost something; `healed`: it came later.",
+            labels=[KIND],
+        )
+        self.gap_rows = made.counter(
             "k2_gap_rows_followed",
             "Rows whose sequence numbers were looked at.",
-            ["table"],
-            registry=registry,
+            look="Beside the rows committed: the job keeps up.",
+            labels=[NUMBERED],
         )
-        self.gap_seconds = Histogram(
+        self.gap_seconds = made.histogram(
             "k2_gap_steps_committed_seconds",
             "Time of a look at the tables for gaps, with its commit.",
-            registry=registry,
-        )
-        self.fenced = Counter(
-            "k2_commits_fenced", "Commits that another owner forestalled.", ["table"], registry=registry
-        )
-        self.behind = Gauge(
-            "k2_records_waiting",
-            "Records between the table's offsets and the log's end.",
-            ["table"],
-            registry=registry,
+            look="Grows towards `K2_GAPS__LOOK_SECONDS`: the job falls behind.",
+            buckets=SECONDS,
         )
 
 
@@ -55,20 +187,45 @@ class MaintenanceMetrics:
     """Metrics of the work on tables beside the commits."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.seconds = Histogram(
+        made = Declarations(registry)
+        self.seconds = made.histogram(
             "k2_maintenance_passes_completed_seconds",
             "Time of a pass.",
-            ["table", "task"],
-            registry=registry,
+            look="A task that takes longer than its interval.",
+            buckets=SECONDS,
+            labels=[TABLE, TASK],
         )
-        self.failed = Counter(
-            "k2_maintenance_passes_failed", "Passes that failed.", ["table", "task"], registry=registry
+        self.completed = made.gauge(
+            "k2_maintenance_passes_completed_timestamp_seconds",
+            "When a pass last ended well, as Unix time.",
+            look="Too long ago: nobody looks after the table, or its passes fail.",
+            labels=[TABLE, TASK],
         )
-        self.compacted = Counter(
-            "k2_files_compacted", "Files merged into others.", ["table"], registry=registry
+        self.failed = made.counter(
+            "k2_maintenance_passes_failed",
+            "Passes that failed.",
+            look="Grows: the log says why.",
+            labels=[TABLE, TASK],
         )
-        self.expired = Counter("k2_snapshots_expired", "Snapshots expired.", ["table"], registry=registry)
-        self.collected = Counter(
-            "k2_files_collected", "Files deleted that nothing named.", ["table"], registry=registry
+        self.compacted = made.counter(
+            "k2_files_compacted",
+            "Files merged into others.",
+            look="Beside the files committed.",
+            labels=[TABLE],
         )
-        self.purged = Counter("k2_rows_purged", "Rows deleted for good.", ["table"], registry=registry)
+        self.expired = made.counter(
+            "k2_snapshots_expired",
+            "Snapshots expired apart from commits.",
+            look="On tables without commits.",
+            labels=[TABLE],
+        )
+        self.collected = made.counter(
+            "k2_files_collected",
+            "Files deleted that nothing named.",
+            look="Much after kills and conflicts.",
+            labels=[TABLE],
+        )
+        self.purged = made.counter(
+            "k2_rows_purged", "Rows deleted for good.", look="After retractions and failures.", labels=[TABLE]
+        )
+        self.declared = made.all

@@ -11,10 +11,11 @@ import pytest
 from iceberg_sink import maintenance as module
 from iceberg_sink.announcer import Announcement
 from iceberg_sink.app import looked_after
-from iceberg_sink.maintenance import Maintenance, Task, Upkeep
+from iceberg_sink.maintenance import Maintenance, Upkeep
 from iceberg_sink.maintenance_routes import MaintenanceRoutes
 from iceberg_sink.metrics import MaintenanceMetrics
 from iceberg_sink.settings import MaintenanceSettings
+from iceberg_sink.tasks import Task
 from k2common.errors import TransientError
 from k2common.http.app import create_app
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog

@@ -60,6 +60,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         spool = Spool(gateway.spool, limits=limits, blocking=blocking)
         archive = Archive(catalog, root=settings.iceberg.archive_root)
         tracker = Tracker(runtime.clock, blocked_after_seconds=gateway.blocked_after_seconds)
+        metrics.unfinished.source = lambda: {(): len(tracker.open)}
         publisher = Publisher(
             journal=journal,
             spool=spool,

@@ -47,7 +47,6 @@ class Finals:
         """
         while not stop.is_set():
             changed = self._tracker.changed
-            self._metrics.unfinished.set(len(self._tracker.open))
             for upload_id in sorted(self._tracker.open):
                 await self._finish(upload_id)
             # Many changes come at once; they are looked at together.

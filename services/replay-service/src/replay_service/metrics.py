@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from k2common.observability.metrics import CollectorRegistry, Declarations, Label
 
 
 class ReplayMetrics:
-    """All metrics of the service beside those of every HTTP service."""
+    """All metrics of the service beside those of the engine and of every HTTP service."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.rows = Counter("k2_rows_replayed", "Rows streamed.", registry=registry)
-        self.streams = Gauge("k2_replays_streamed", "Streams that are open.", registry=registry)
-        self.sessions = Counter("k2_replays_created", "Sessions created.", registry=registry)
+        made = Declarations(registry)
+        self.rows = made.counter(
+            "k2_rows_replayed",
+            "Rows streamed, counted part by part.",
+            look="Its rate is the speed of all replays together.",
+        )
+        self.bytes = made.counter(
+            "k2_rows_replayed_bytes", "Bytes of those rows as they were sent.", look="What goes out."
+        )
+        self.streams = made.gauge("k2_replays_streamed", "Streams that are open.", look="Who reads now.")
+        self.sessions = made.counter("k2_replays_created", "Sessions created.", look="What is asked for.")
+        self.finished = made.counter(
+            "k2_replays_finished",
+            "Streams by how they ended.",
+            look="`interrupted`: the client left, or the warehouse or a limit ended the stream.",
+            labels=[Label(name="outcome", values=("completed", "interrupted"))],
+        )
+        self.declared = made.all

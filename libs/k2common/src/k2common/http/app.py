@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -18,6 +18,7 @@ from ulid import ULID
 
 from k2common.errors import TransientError
 from k2common.http.access import Access
+from k2common.http.metrics import RequestMetrics
 from k2common.http.problems import Problem, problem_response
 from k2common.observability.logging import get_logger
 from k2common.observability.tracing import extract_http, tracer
@@ -80,7 +81,7 @@ def install(
         # Made once here, so that wrong settings stop the start and not the first request.
         access = Access(app, settings=settings, writes=writes, clock=clock or SystemClock())
         app.add_middleware(_Through, access=access)
-    app.add_middleware(_Requests, metrics=_RequestMetrics(metrics), clock=clock or SystemClock())
+    app.add_middleware(_Requests, metrics=RequestMetrics(metrics), clock=clock or SystemClock())
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -113,23 +114,10 @@ class _Through:
         await self._access(scope, receive, send)
 
 
-class _RequestMetrics:
-    def __init__(self, metrics: CollectorRegistry) -> None:
-        self.answered = Counter(
-            "k2_http_requests_answered",
-            "Requests by route and status.",
-            ["route", "status"],
-            registry=metrics,
-        )
-        self.seconds = Histogram(
-            "k2_http_requests_answered_seconds", "Time until the last byte.", ["route"], registry=metrics
-        )
-
-
 class _Requests:
     """Gives each request an id and counts it; the last resort for an error that nobody handles."""
 
-    def __init__(self, app: ASGIApp, *, metrics: _RequestMetrics, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: RequestMetrics, clock: Clock) -> None:
         self._app = app
         self._metrics = metrics
         self._clock = clock
