@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 
+import pyarrow as pa
 from k2common.http.app import create_app
 from k2common.http.openapi import documented
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
@@ -61,9 +62,14 @@ FOLLOWING = "statuses"
 @asynccontextmanager
 async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterator[Service]:
     """The probes, and loops that follow the statuses and work on this replica's share of the tables."""
+    # The default pool of Arrow keeps 75 MB more after the same work, at no fewer CPU seconds.
+    pa.set_memory_pool(pa.system_memory_pool())
     registry = SchemaRegistry(settings.registry)
     blocking = Blocking(workers=4)
     maintaining = Blocking(workers=1)
+    # One batch at a time is decoded and written, whatever the number of tables: that bounds the memory, and
+    # allocators keep for each thread what its largest batch took.
+    writing = Blocking(workers=1)
     try:
         catalog = failpoints.forgetful(await blocking.run(open_catalog, settings.iceberg))
         heads = [await blocking.run(_head, catalog, d.table) for d in MARKET_DATASETS.values()]
@@ -93,7 +99,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                 return LetterWriter(
                     catalog=catalog, reader=tools.reader, blocking=blocking, epoch=epoch, clock=runtime.clock
                 )
-            return BatchWriter(dataset, catalog=catalog, registry=registry, blocking=blocking, epoch=epoch)
+            return BatchWriter(dataset, catalog=catalog, registry=registry, blocking=writing, epoch=epoch)
 
         def writer(dataset: Dataset, partitions: Set[int]) -> TableWriter:
             owner = f"{dataset.name}-{'-'.join(map(str, sorted(partitions)))}"
@@ -196,6 +202,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         )
     finally:
         maintaining.close()
+        writing.close()
         blocking.close()
 
 

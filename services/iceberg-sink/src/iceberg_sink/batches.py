@@ -18,7 +18,7 @@ from k2common.registry.client import SchemaRegistry
 from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import Dataset
 
-from iceberg_sink.visibility import Ranges, arrivals
+from iceberg_sink.visibility import ARRIVAL_COLUMNS, Ranges, arrivals
 from iceberg_sink.writers_schemas import WritersSchemas
 
 OFFSET_BITS = 48
@@ -83,14 +83,23 @@ class BatchWriter:
         readable = self._writers.readable(load_table(self._catalog, self._dataset.table))
         decoded = readable.decoder.decode(batches, readable.schemas, readable.refused)
         rows = with_epoch(decoded.rows, self._epoch)
-        back = _at(rows, decoded.redriven)
+        arrived, redriven = self._arrivals(rows, decoded.redriven)
         return Written(
             rows=rows.num_rows,
             files=write_files(rows, self._dataset, table=readable.table),
-            arrived=arrivals(rows.filter(pa.array(~back))) if self._dataset.visibility else {},
-            redriven=arrivals(rows.filter(pa.array(back))) if self._dataset.visibility else {},
+            arrived=arrived,
+            redriven=redriven,
             poison=decoded.poison,
         )
+
+    def _arrivals(
+        self, rows: pa.Table, redriven: Sequence[tuple[int, int]]
+    ) -> tuple[Mapping[str, Ranges], Mapping[str, Ranges]]:
+        if not self._dataset.visibility:
+            return {}, {}
+        back = _at(rows, redriven)
+        places = rows.select(ARRIVAL_COLUMNS)
+        return arrivals(places.filter(pa.array(~back))), arrivals(places.filter(pa.array(back)))
 
 
 def with_epoch(rows: pa.Table, epoch: int) -> pa.Table:

@@ -61,10 +61,10 @@ class Intake:
         return None
 
     async def behind(self) -> int:
-        """How many records of the log, as it ends now, were not taken yet."""
-        ends = await self._reader.ends()
+        """How many records of the log, as the newest fetches know its end, were not taken yet."""
         offsets = await self._offsets()
-        return sum(max(0, end - offsets[self._numbers[place]]) for place, end in ends.items())
+        ends = {number: self._reader.known_end(place) for place, number in self._numbers.items()}
+        return sum(max(0, end - offsets[number]) for number, end in ends.items())
 
     async def _fetch(self, wait_seconds: float) -> None:
         found = await self._reader.fetch(limit=self._settings.fetch_batches, wait_seconds=wait_seconds)

@@ -18,6 +18,7 @@ from k2common.versions import Hidden, OffsetRange, Reason, Version
 
 REASONS = {"failed": Reason.FAILED, "cancelled": Reason.CANCELLED}
 Ranges = tuple[OffsetRange, ...]
+ARRIVAL_COLUMNS = ["upload_id", "kafka_epoch", "kafka_partition", "kafka_offset"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +112,8 @@ def is_settled(progress: Progress, version: Version, *, topic: str) -> bool:
 
 
 def arrivals(rows: pa.Table) -> Mapping[str, Ranges]:
-    """Where the rows of each upload lie."""
-    names = ["upload_id", "kafka_epoch", "kafka_partition"]
-    found = (
-        rows.select([*names, "kafka_offset"])
-        .group_by(names)
-        .aggregate([("kafka_offset", "min"), ("kafka_offset", "max")])
-    )
+    """Where the rows of each upload lie; of their columns, ARRIVAL_COLUMNS are needed."""
+    found = rows.group_by(ARRIVAL_COLUMNS[:-1]).aggregate([("kafka_offset", "min"), ("kafka_offset", "max")])
     result: dict[str, list[OffsetRange]] = {}
     for row in found.to_pylist():
         place: dict[str, Any] = {"epoch": row["kafka_epoch"], "partition": row["kafka_partition"]}

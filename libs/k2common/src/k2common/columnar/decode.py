@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -35,6 +34,8 @@ SYNC = b"k2-sync-marker.."
 SENTINEL_DELTA = -7
 SENTINEL_HEADERS = 77
 FRAME_BYTES = 5
+SLOT_BYTES = 4 * 1024 * 1024
+"""What is taken apart at once, unpacked: a reader needs several times that; larger gains nothing."""
 OFFSET_DELTA, FRAME, HEADERS = "k2_offset_delta", "k2_frame", "k2_headers"
 POSITION_FIELDS = (
     pa.field("kafka_partition", pa.int32(), nullable=False),
@@ -92,21 +93,17 @@ class RecordDecoder:
         A schema of None is one that cannot be read, since the registry does not know it or for the reason
         that stands in `refused`. Raises SchemasNeeded when `schemas` lacks an id: get it and call again.
         """
-        sections = [(batch, records_section(batch.payload)) for batch in batches]
-        groups: dict[int | None, list[tuple[FetchedBatch, memoryview]]] = defaultdict(list)
-        for batch, section in sections:
-            groups[_first_schema_id(section)].append((batch, section))
-        if missing := {i for i in groups if i is not None} - schemas.keys():
-            raise SchemasNeeded(missing)
         tables: list[pa.Table] = []
         poison: list[Poison] = []
         redriven: list[tuple[int, int]] = []
-        for schema_id, group in groups.items():
-            table = None if schema_id is None else self._fast(group, schema_id, schemas[schema_id])
+        for schema_id, slot in _slots(batches):
+            if schema_id is not None and schema_id not in schemas:
+                raise SchemasNeeded({schema_id})
+            table = None if schema_id is None else self._fast(slot, schema_id, schemas[schema_id])
             if table is not None:
                 tables.append(table)
                 continue
-            for one in group:
+            for one in slot:
                 table = None if schema_id is None else self._fast([one], schema_id, schemas[schema_id])
                 if table is None:
                     slow = self._slow(*one, schemas, refused or {})
@@ -247,6 +244,24 @@ def _poison(record: Record, partition: int, error: Exception) -> Poison:
 
 def _frame(schema_id: int) -> bytes:
     return b"\x00" + schema_id.to_bytes(4, "big")
+
+
+def _slots(
+    batches: Sequence[FetchedBatch],
+) -> Iterator[tuple[int | None, Sequence[tuple[FetchedBatch, memoryview]]]]:
+    """The batches unpacked, as many at a time as SLOT_BYTES hold, each time with one writer's schema."""
+    slot: list[tuple[FetchedBatch, memoryview]] = []
+    schema_id, held = None, 0
+    for batch in batches:
+        section = records_section(batch.payload)
+        found = _first_schema_id(section)
+        if slot and (found != schema_id or held + len(section) > SLOT_BYTES):
+            yield schema_id, slot
+            slot, held = [], 0
+        slot.append((batch, section))
+        schema_id, held = found, held + len(section)
+    if slot:
+        yield schema_id, slot
 
 
 def _first_schema_id(section: memoryview) -> int | None:

@@ -1,12 +1,14 @@
 """Rows go into Kafka's record batches and come back, and a message that is none is named."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from k2common.columnar import decode
 from k2common.columnar.arrow import arrow_schema
 from k2common.columnar.decode import Decoded, RecordDecoder, SchemasNeeded
 from k2common.columnar.encode import RecordEncoder
@@ -204,6 +206,32 @@ def test_an_unknown_schema_is_asked_for() -> None:
     with pytest.raises(SchemasNeeded) as needed:
         RecordDecoder(ARROW).decode([by_hand([message(1)])], {})
     assert needed.value.ids == {SCHEMA_ID}
+
+
+def test_batches_are_taken_apart_a_few_at_a_time_in_the_order_they_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    older = {**SCHEMA, "fields": [f for f in SCHEMA["fields"] if f["name"] != "note"]}
+    row = pa.RecordBatch.from_pylist([plain(3)], schema=arrow_schema(older))
+    values = [message(line) for line in range(6)]
+    values[3] = RecordEncoder(older, 8).messages(row)[0].as_py()
+    batches = [
+        replace(by_hand([value]), base_offset=50 + line, wanted_from=50 + line)
+        for line, value in enumerate(values)
+    ]
+    read: list[int] = []
+    whole = RecordDecoder(ARROW).decode(batches, {SCHEMA_ID: SCHEMA, 8: older}).rows
+    unpack = decode.polars_avro.read_avro
+    monkeypatch.setattr(decode, "SLOT_BYTES", 2 * len(records_section(batches[0].payload)))
+    monkeypatch.setattr(
+        decode.polars_avro, "read_avro", lambda data, **kw: read.append(1) or unpack(data, **kw)
+    )
+    out = RecordDecoder(ARROW).decode(batches, {SCHEMA_ID: SCHEMA, 8: older}).rows
+    assert out["line"].to_pylist() == [0, 1, 2, 3, 4, 5]
+    assert out["kafka_offset"].to_pylist() == [50, 51, 52, 53, 54, 55]
+    assert out.combine_chunks().equals(whole.combine_chunks())
+    # Two, one alone before another schema, that one, and two.
+    assert len(read) == 4
 
 
 def test_rows_of_an_older_schema_get_nulls_and_those_without_a_needed_column_are_poison() -> None:
