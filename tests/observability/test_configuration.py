@@ -4,14 +4,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import yaml
 from k2local.ports import free_port
 from k2local.prometheus import Programs, running_prometheus
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_promtool_finds_nothing_wrong_with_the_configuration(programs: Programs) -> None:
-    config = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+def check(programs: Programs, config: Path) -> None:
     done = subprocess.run(
         [programs.promtool, "check", "config", "--lint-fatal", config],
         capture_output=True,
@@ -19,6 +19,22 @@ def test_promtool_finds_nothing_wrong_with_the_configuration(programs: Programs)
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_finds_nothing_wrong_with_the_configuration(programs: Programs) -> None:
+    check(programs, ROOT / "deploy" / "prometheus" / "prometheus.yml")
+
+
+def test_promtool_finds_nothing_wrong_with_the_configuration_for_kubernetes(
+    programs: Programs, tmp_path: Path
+) -> None:
+    told = yaml.safe_load((ROOT / "deploy" / "prometheus" / "kubernetes.yml").read_text("utf-8"))
+    for job in told["scrape_configs"]:
+        # Debian builds the server without this way to find targets.
+        assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
+    config = tmp_path / "prometheus.yml"
+    config.write_text(yaml.safe_dump(told), "utf-8")
+    check(programs, config)
 
 
 def test_a_running_server_scrapes_what_its_configuration_names(programs: Programs, tmp_path: Path) -> None:

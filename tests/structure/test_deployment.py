@@ -137,6 +137,42 @@ def test_prometheus_reads_every_service_and_dashboards_show_metrics_that_exist()
         assert [name for name in stems if f'"{name}"' not in code] == []
 
 
+def test_prometheus_gets_all_rules_with_compose_and_on_kubernetes() -> None:
+    home = ROOT / "deploy" / "prometheus"
+    rules = sorted(f"rules/{path.name}" for path in (home / "rules").glob("*.yml"))
+    volumes = {volume["target"]: volume for volume in composed()["services"]["prometheus"]["volumes"]}
+    assert volumes["/etc/prometheus/rules"]["source"] == "./deploy/prometheus/rules"
+    assert yaml.safe_load((home / "prometheus.yml").read_text("utf-8"))["rule_files"] == ["rules/*.yml"]
+    told = yaml.safe_load((home / "kubernetes.yml").read_text("utf-8"))
+    assert told["rule_files"] == ["/etc/prometheus/rules/*.yml"]
+    kustomization = yaml.safe_load((home / "kustomization.yaml").read_text("utf-8"))
+    files = {entry["name"]: entry["files"] for entry in kustomization["configMapGenerator"]}
+    assert files == {"k2-prometheus": ["prometheus.yml=kubernetes.yml"], "k2-rules": rules}
+
+
+def test_prometheus_finds_the_pods_of_every_service_and_knows_them_by_its_name() -> None:
+    told = yaml.safe_load((ROOT / "deploy/prometheus/kubernetes.yml").read_text("utf-8"))
+    (job,) = told["scrape_configs"]
+    read = {label for rule in job["relabel_configs"] for label in rule["source_labels"]}
+    meta = "__meta_kubernetes_pod"
+    (named,) = (rule for rule in job["relabel_configs"] if rule.get("target_label") == "job")
+    assert named["source_labels"] == [f"{meta}_label_app_kubernetes_io_name"]
+    for name, port in zip(SETTINGS, range(8001, 8006), strict=True):
+        (pod,) = (r["spec"]["template"]["metadata"] for r in resources("base") if _runs(r, name))
+        known = {
+            f"{meta}_{kind}_{re.sub('[./-]', '_', key)}"
+            for kind, entries in (("label", pod["labels"]), ("annotation", pod["annotations"]))
+            for key in entries
+        }
+        assert read - {f"{meta}_ip", f"{meta}_name", "__meta_kubernetes_namespace"} <= known
+        assert pod["labels"]["app.kubernetes.io/name"] == name
+        assert pod["annotations"] == {"prometheus.io/scrape": "true", "prometheus.io/port": str(port)}
+
+
+def _runs(resource: Mapping[str, Any], name: str) -> bool:
+    return resource["metadata"]["name"] == name and "template" in resource.get("spec", {})
+
+
 def resources(folder: str) -> Iterator[dict[str, Any]]:
     """The resources that a kustomization lists, as its files have them."""
     here = KUBERNETES / folder
