@@ -3,10 +3,9 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
+from k2common.testing.collector import Collector, collecting
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 # A process of its own: a tracer provider is set once for good.
@@ -25,33 +24,10 @@ print("opentelemetry.sdk" in sys.modules)
 """
 
 
-class Collector(ThreadingHTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.received: list[tuple[str, bytes]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        self.server.received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as running:
-        thread = Thread(target=running.serve_forever)
-        thread.start()
+    with collecting() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def run(*arguments: str) -> str:
@@ -60,7 +36,7 @@ def run(*arguments: str) -> str:
 
 
 def test_spans_come_with_the_names_of_service_and_replica(collector: Collector) -> None:
-    assert run(f"http://127.0.0.1:{collector.server_port}/") == "True"
+    assert run(f"{collector.endpoint}/") == "True"
     ((path, body),) = collector.received
     (told,) = ExportTraceServiceRequest.FromString(body).resource_spans
     named = {entry.key: entry.value.string_value for entry in told.resource.attributes}

@@ -18,6 +18,7 @@ from k2common.observability.logging import get_logger
 from csv_loader.processing import UNPARSEABLE, Chunk, Encoders, Processed, process
 
 log = get_logger(__name__)
+LAST_BYTES = 4096
 
 
 async def process_isolated(
@@ -30,11 +31,12 @@ async def process_isolated(
 ) -> Processed:
     """What `process` gives; a failure of the upload when the child dies or takes too long."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "csv_loader.isolated", stdin=PIPE, stdout=PIPE
+        sys.executable, "-m", "csv_loader.isolated", stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
+    told = b""
     try:
         async with asyncio.timeout(limit_seconds):
-            result, _ = await child.communicate(pickle.dumps((chunk, encoders, instruments, now)))
+            result, told = await child.communicate(pickle.dumps((chunk, encoders, instruments, now)))
     except TimeoutError:
         result = b""
     finally:
@@ -44,12 +46,9 @@ async def process_isolated(
     if child.returncode == 0 and result:
         processed: Processed = pickle.loads(result)  # noqa: S301 - our own child's
         return processed
-    log.error(
-        "a chunk cannot be parsed",
-        upload_id=chunk.upload.upload_id,
-        index=chunk.message["index"],
-        exit_code=child.returncode,
-    )
+    log.error("a chunk cannot be parsed", index=chunk.message["index"], exit_code=child.returncode)
+    # It may hold what stood in the rows.
+    log.debug("what the parser said", told=told[-LAST_BYTES:].decode("utf-8", "replace"))
     return Processed(chunk=chunk, failure=UNPARSEABLE)
 
 

@@ -16,8 +16,8 @@ from k2common.kafka.consumer import MessageReader
 from k2common.kafka.positions import last_record, log_start
 from k2common.kafka.producer import Transaction, TransactionalProducer
 from k2common.layouts.upload import UploadSpec
-from k2common.observability.logging import get_logger
-from k2common.observability.tracing import extract, tracer
+from k2common.observability.logging import bound, get_logger
+from k2common.observability.tracing import inject, joined, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
@@ -191,21 +191,33 @@ class PartitionLoader:
         chunk = Chunk(message=message, upload=UploadSpec.from_avro(message["upload"]))
         if chunk.upload.upload_id in self._expired:
             return Processed(chunk=chunk, failure=CHUNKS_EXPIRED)
+        upload_id, index = chunk.upload.upload_id, message["index"]
+        with (
+            bound(upload_id=upload_id),
+            tools.metrics.parse_seconds.time(),
+            joined(spans, "parse chunk", record.headers, upload_id=upload_id, index=index) as span,
+        ):
+            processed = replace(await self._parsed(chunk), trace=inject())
+            span.set_attribute("k2.rows", processed.rows_read)
+            if message["terminal"]:
+                log.info("upload parsed", chunks=index, failure=processed.failure)
+            return processed
+
+    async def _parsed(self, chunk: Chunk) -> Processed:
+        tools = self._tools
         instruments = await tools.instruments.at(chunk.upload.instruments_version)
-        context = extract(record.headers)
-        with tools.metrics.parse_seconds.time(), spans.start_as_current_span("parse chunk", context=context):
-            if not self._isolated:
-                return await tools.blocking.run(
-                    process, chunk, encoders=tools.encoders, instruments=instruments, now=tools.clock.now()
-                )
-            self._isolated -= 1
-            return await process_isolated(
-                chunk,
-                encoders=tools.encoders,
-                instruments=instruments,
-                now=tools.clock.now(),
-                limit_seconds=tools.settings.loader.isolated_seconds,
+        if not self._isolated:
+            return await tools.blocking.run(
+                process, chunk, encoders=tools.encoders, instruments=instruments, now=tools.clock.now()
             )
+        self._isolated -= 1
+        return await process_isolated(
+            chunk,
+            encoders=tools.encoders,
+            instruments=instruments,
+            now=tools.clock.now(),
+            limit_seconds=tools.settings.loader.isolated_seconds,
+        )
 
     async def _publish(self, producer: TransactionalProducer, batch: Batch) -> None:
         with self._tools.metrics.load_seconds.time():
@@ -255,7 +267,7 @@ class PartitionLoader:
         tools = self._tools
         message = status(processed, outputs, epoch=self._kafka.epoch, now=tools.clock.now())
         key = processed.chunk.upload.upload_id.encode()
-        await work.send(STATUS.name, key=key, value=tools.statuses.encode(message))
+        await work.send(STATUS.name, key=key, value=tools.statuses.encode(message), headers=processed.trace)
 
     def _count(self, batch: Batch) -> None:
         metrics = self._tools.metrics

@@ -15,6 +15,7 @@ from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
 from k2common.layouts.parser import Parsed, parse
 from k2common.layouts.upload import UploadSpec
+from k2common.observability.tracing import Carried
 from k2common.schemas.datasets import DATASETS, REJECTS, Dataset
 
 UNPARSEABLE = "CHUNK_UNPARSEABLE"
@@ -53,7 +54,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processed:
-    """What is to be published for a chunk."""
+    """What is to be published for a chunk; `trace` is the span that made it."""
 
     chunk: Chunk
     outputs: Sequence[Output] = ()
@@ -63,6 +64,7 @@ class Processed:
     rows_filtered: int = 0
     errors: Mapping[tuple[str | None, str], int] = field(default_factory=dict)
     failure: str | None = None
+    trace: Carried = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from k2common.errors import SetupError
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.documents import live_versions
 from k2common.kafka.producer import TransactionalProducer
+from k2common.observability.tracing import Carried
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import COMMITS, Topic, dead_letter_topic
 from k2common.settings.kafka import KafkaSettings
@@ -24,11 +25,12 @@ FRAMING_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
-    """A version, and the snapshot that carries it."""
+    """A version, the snapshot that carries it, and the traces that its commit belongs to."""
 
     version: Version
     snapshot_id: int
     metadata_location: str
+    trace: Carried = ()
 
 
 class Announcer:
@@ -79,7 +81,12 @@ class Announcer:
                     "metadata_location": announcement.metadata_location,
                     "document": version.to_json(),
                 }
-                await work.send(COMMITS.name, key=version.table.encode(), value=self._codec.encode(message))
+                await work.send(
+                    COMMITS.name,
+                    key=version.table.encode(),
+                    value=self._codec.encode(message),
+                    headers=announcement.trace,
+                )
 
 
 def unrecorded(catalog: Catalog, table: str, recorded: Callable[[int], bool]) -> Sequence[Announcement]:

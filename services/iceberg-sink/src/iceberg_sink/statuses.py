@@ -10,6 +10,7 @@ from k2common.domain.progress import Progress
 from k2common.errors import RecordError
 from k2common.kafka.follower import Follower
 from k2common.observability.logging import get_logger
+from k2common.observability.tracing import Carried, carried
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import STATUS, Topic
 from k2common.settings.kafka import KafkaSettings
@@ -32,6 +33,7 @@ class Statuses:
         self._open: dict[str, dict[str, Progress]] = defaultdict(dict)
         self._settled: OrderedDict[str, Progress] = OrderedDict()
         self._firsts: dict[str, tuple[int, int]] = {}
+        self._traces: dict[str, Carried] = {}
         self.follower = Follower(settings, STATUS, on_record=self._take, starts=starts)
 
     def open(self, dataset: str) -> Mapping[str, Progress]:
@@ -41,6 +43,10 @@ class Statuses:
     def complete(self, dataset: str) -> Mapping[str, Progress]:
         """Those of them whose every status is known: they change no more, so a thread may read them."""
         return {upload: progress for upload, progress in self._open[dataset].items() if progress.complete}
+
+    def trace(self, upload_id: str) -> Carried:
+        """The span that made the last status of an upload that is not settled; empty where none told."""
+        return self._traces.get(upload_id, ())
 
     def upload_at(self, topic: str, *, epoch: int, partition: int, offset: int) -> str | None:
         """The upload whose record batches hold this position; None when no status that is kept says so."""
@@ -57,6 +63,7 @@ class Statuses:
         for upload_id in settled:
             self._settled[upload_id] = waiting.pop(upload_id)
             del self._firsts[upload_id]
+            self._traces.pop(upload_id, None)
         while len(self._settled) > SETTLED_KEPT:
             self._settled.popitem(last=False)
         return settled
@@ -78,10 +85,12 @@ class Statuses:
                 "a status cannot be read", partition=record.partition, offset=record.offset, error=str(error)
             )
             return
-        self.add(status, place=(record.partition, record.offset))
+        self.add(status, place=(record.partition, record.offset), trace=carried(record.headers))
 
-    def add(self, status: Mapping[str, Any], *, place: tuple[int, int]) -> None:
-        """Take one status that lies at `place`, a partition and an offset."""
+    def add(self, status: Mapping[str, Any], *, place: tuple[int, int], trace: Carried = ()) -> None:
+        """Take one status that lies at `place`, a partition and an offset, and carries `trace`."""
+        if trace:
+            self._traces[status["upload_id"]] = trace
         uploads = self._open[status["dataset"]]
         progress = uploads.get(status["upload_id"])
         if progress is None:

@@ -19,6 +19,7 @@ from k2common.iceberg.reader import VersionReader
 from k2common.kafka.consumer import BatchReader
 from k2common.kafka.identity import identify
 from k2common.observability.logging import get_logger
+from k2common.observability.tracing import Carried
 from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
@@ -30,6 +31,7 @@ from iceberg_sink.batches import Writer
 from iceberg_sink.change import SinkChange
 from iceberg_sink.commands import Commands
 from iceberg_sink.dead_letters import DeadLetters
+from iceberg_sink.ending import Applied, commit_span, tell_ended
 from iceberg_sink.intake import Intake
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
@@ -176,10 +178,8 @@ class TableWriter:
             # First the letters: a commit that passes a message may be the last that is seen of it.
             dead_letters = await self._announcer.keep(step.letters, topic=dataset.topic)
             failpoints.reached("sink.dead_lettered")
-        proposal = Proposal(
-            table=dataset.table,
-            epoch=self._kafka.epoch,
-            change=SinkChange(
+        change = Applied(
+            SinkChange(
                 dataset=dataset,
                 epoch=self._kafka.epoch,
                 now=tools.clock.now(),
@@ -193,13 +193,21 @@ class TableWriter:
                     STATUS.name: tools.statuses.resume(dataset.name),
                     COMMANDS.name: tools.commands.resume(dataset.name),
                 },
-            ),
+            )
+        )
+        proposal = Proposal(
+            table=dataset.table,
+            epoch=self._kafka.epoch,
+            change=change,
             expected={partition: expected[partition] for partition in step.offsets},
             files=step.written.files,
             origin=self._origin,
         )
         retention = Retention(live=tools.settings.iceberg.live_snapshots, recorded=self._recorded)
-        with tools.metrics.commit_seconds.labels(dataset.table).time():
+        with (
+            tools.metrics.commit_seconds.labels(dataset.table).time(),
+            commit_span(dataset.table, rows=step.written.rows),
+        ):
             result = await tools.blocking.run(
                 commit,
                 tools.catalog,
@@ -208,7 +216,8 @@ class TableWriter:
                 attempts=tools.settings.iceberg.commit_attempts,
             )
             failpoints.reached("sink.committed")
-            await self._announce(result)
+            trace = tell_ended(change, result.version, trace_of=tools.statuses.trace)
+            await self._announce(result, trace)
             failpoints.reached("sink.announced")
         self._committed = tools.clock.monotonic()
         self._settle(result.version)
@@ -246,12 +255,13 @@ class TableWriter:
         else:
             self._settle(head)
 
-    async def _announce(self, result: CommitResult) -> None:
+    async def _announce(self, result: CommitResult, trace: Carried) -> None:
         if self._dataset.versioned:
             announcement = Announcement(
                 version=result.version,
                 snapshot_id=result.snapshot_id,
                 metadata_location=result.metadata_location,
+                trace=trace,
             )
             await self._announcer.announce([announcement])
 

@@ -8,6 +8,8 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 from k2common.http.problems import FieldError, Problem
+from k2common.observability.logging import get_logger
+from k2common.observability.tracing import joined, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import COMMANDS, DATASETS
@@ -18,6 +20,9 @@ from ingest_gateway.publisher import Publisher
 from ingest_gateway.receipts import receipt
 from ingest_gateway.requests import UploadRequest
 from ingest_gateway.tracker import Tracker, Upload
+
+log = get_logger(__name__)
+spans = tracer(__name__)
 
 
 class Changes:
@@ -60,6 +65,7 @@ class Changes:
             return replace(present, outcome="retracted", updated_at=self._clock.now())
 
         await self._journal.write(claim.key, decide, [order])
+        log.info("retraction ordered", upload_id=claim.upload.upload_id)
 
     async def cancel(self, upload: Upload) -> None:
         """End an upload before it is committed; whether it was in time, its receipt tells.
@@ -87,7 +93,12 @@ class Changes:
 
     async def _swapped(self, seen: Claim, ended: Claim, message: Message) -> bool:
         """Write the claim and its message unless the claim is no longer as it was seen."""
-        found = await self._journal.write(seen.key, lambda p: ended if p == seen else None, [message])
+        upload_id = seen.upload.upload_id
+        # The end of the upload belongs to its trace, not to that of the request that ends it.
+        with joined(spans, "cancel upload", seen.trace, upload_id=upload_id):
+            found = await self._journal.write(seen.key, lambda p: ended if p == seen else None, [message])
+        if found == ended:
+            log.info("upload cancelled", upload_id=upload_id)
         return found == ended
 
     def check_replaced(self, request: UploadRequest) -> None:

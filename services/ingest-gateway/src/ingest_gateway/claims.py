@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from random import Random
 from typing import Any, Self
@@ -21,7 +21,7 @@ from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.layouts.cutter import CutPosition
 from k2common.layouts.upload import UploadSpec
-from k2common.observability.tracing import inject
+from k2common.observability.tracing import Carried, carried, inject
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import Clock
 from k2common.runtime.retry import delays
@@ -35,7 +35,10 @@ LONGEST_WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The Avro record Claim, field by field."""
+    """The Avro record Claim, field by field, and the trace of the request that claimed first.
+
+    The trace is in the message's headers, so that whoever goes on with the upload goes on with its trace.
+    """
 
     upload: UploadSpec
     identity: str
@@ -50,6 +53,7 @@ class Claim:
     updated_at: datetime
     outcome: str | None = None
     released: bool = False
+    trace: Carried = field(default=(), compare=False)
 
     @property
     def key(self) -> str:
@@ -67,13 +71,13 @@ class Claim:
 
     def to_avro(self) -> dict[str, Any]:
         """The fields as the Avro record has them."""
-        record = {field.name: getattr(self, field.name) for field in fields(self)}
+        record = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "trace"}
         return {**record, "upload": self.upload.to_avro()}
 
     @classmethod
-    def from_avro(cls, record: Mapping[str, Any]) -> Self:
-        """The claim that `to_avro` gave."""
-        return cls(**{**record, "upload": UploadSpec.from_avro(record["upload"])})
+    def from_avro(cls, record: Mapping[str, Any], *, trace: Carried = ()) -> Self:
+        """The claim that `to_avro` gave, with the trace that its message carries."""
+        return cls(**{**record, "upload": UploadSpec.from_avro(record["upload"])}, trace=trace)
 
 
 def claim_key(identity: str, idempotency_key: str | None) -> str:
@@ -124,7 +128,13 @@ class _Partition:
                             headers=inject(),
                         )
                     value = self._codec.encode(claim.to_avro())
-                    await work.send(CLAIMS.name, key=key.encode(), value=value, partition=self._number)
+                    await work.send(
+                        CLAIMS.name,
+                        key=key.encode(),
+                        value=value,
+                        partition=self._number,
+                        headers=claim.trace,
+                    )
             except BaseException:
                 # Whether it was written is not known: the next call fences and reads.
                 self._producer = None
@@ -144,7 +154,8 @@ class _Partition:
             await self._opened.enter_async_context(producer)
             self._claims = {}
             for record in await all_records(self._settings, CLAIMS.name, self._number):
-                claim = Claim.from_avro(await self._codec.decode(record.value))
+                message = await self._codec.decode(record.value)
+                claim = Claim.from_avro(message, trace=carried(record.headers))
                 self._claims[claim.key] = claim
             self._producer = producer
         return self._producer

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from k2common.observability.logging import bound, get_logger
+from k2common.observability.tracing import joined, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import Clock
 from k2common.runtime.retry import wait_or_stop
@@ -18,6 +20,8 @@ from ingest_gateway.receipts import final_record, settled
 from ingest_gateway.tracker import Tracker
 
 LOOK_SECONDS = 0.1
+log = get_logger(__name__)
+spans = tracer(__name__)
 
 
 class Finals:
@@ -75,10 +79,15 @@ class Finals:
             return done if present == claim else None
 
         message = Message(topic=UPLOADS.topic.name, key=upload_id, value=self._codec.encode(record))
-        found = await self._journal.write(claim.key, decide, [message])
-        self._tracker.open.discard(upload_id)
-        if found == done:
-            self._count(end.outcome, record)
+        with (
+            bound(upload_id=upload_id),
+            joined(spans, "finish upload", claim.trace, upload_id=upload_id, outcome=end.outcome),
+        ):
+            found = await self._journal.write(claim.key, decide, [message])
+            self._tracker.open.discard(upload_id)
+            if found == done:
+                self._count(end.outcome, record)
+                log.info("upload finished", outcome=end.outcome)
 
     def _count(self, outcome: str, record: Mapping[str, Any]) -> None:
         self._metrics.finished.labels(outcome).inc()

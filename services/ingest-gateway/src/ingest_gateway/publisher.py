@@ -15,8 +15,8 @@ from k2common.errors import RecordError, TransientError
 from k2common.iceberg.archive import Archive, ArchiveWriter
 from k2common.layouts.cutter import Cut, CutPosition, cut
 from k2common.layouts.model import Layout
-from k2common.observability.logging import get_logger
-from k2common.observability.tracing import Context, current, tracer
+from k2common.observability.logging import bound, get_logger
+from k2common.observability.tracing import Carried, joined, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
@@ -95,14 +95,14 @@ class Publisher:
         self._replica = replica
         self._section_chunks = chunks_per_transaction
         self._workers = concurrent_uploads
-        self._waiting: asyncio.Queue[tuple[str, str, Context]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[str, str, Carried]] = asyncio.Queue()
         self._known: set[str] = set()
 
     def enqueue(self, claim: Claim) -> None:
         """Publish the upload soon; one that waits already waits on."""
         if claim.upload.upload_id not in self._known and self._spool.has(claim.upload.upload_id):
             self._known.add(claim.upload.upload_id)
-            self._waiting.put_nowait((claim.key, claim.upload.upload_id, current()))
+            self._waiting.put_nowait((claim.key, claim.upload.upload_id, claim.trace))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; what is unfinished then goes on after the next start."""
@@ -118,12 +118,15 @@ class Publisher:
             if not waiting.done():
                 waiting.cancel()
                 return
-            key, upload_id, context = waiting.result()
-            with spans.start_as_current_span("publish upload", context=context):
+            key, upload_id, trace = waiting.result()
+            with (
+                bound(upload_id=upload_id),
+                joined(spans, "publish upload", trace, upload_id=upload_id, replica=self._replica),
+            ):
                 await until_stopped(
                     partial(self._publish, key, upload_id, stop),
                     stop=stop,
-                    name=f"publish {upload_id}",
+                    name="publish",
                     random=Random(),  # noqa: S311 - scatters retries
                 )
             self._known.discard(upload_id)
@@ -191,7 +194,7 @@ class Publisher:
                     cuts.append(Packed.of(one))
                     after = one.after
             except RecordError as error:
-                log.warning("upload fails", upload_id=claim.upload.upload_id, error=str(error))
+                log.warning("upload fails", error=str(error))
                 failure = RECORD_TOO_LONG
         return Section(
             start=claim.position,
@@ -210,6 +213,8 @@ class Publisher:
             )
         if found == advanced:
             self._metrics.chunks.inc(len(section.cuts))
+            if section.last:
+                log.info("upload published", chunks=section.after.chunk)
         return found
 
     def _messages(self, claim: Claim, section: Section) -> list[Message]:

@@ -14,6 +14,8 @@ from k2common.layouts.cutter import CutPosition, Header, read_header
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
 from k2common.layouts.upload import UploadSpec
+from k2common.observability.logging import get_logger
+from k2common.observability.tracing import inject
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.runtime.instruments import Instruments
@@ -31,6 +33,7 @@ from ingest_gateway.trials import trial
 from ingest_gateway.zips import unzipped
 
 RETRY_SECONDS = "2"
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +167,7 @@ class Reception:
             header=header.text if header else None,
             chunk_partition=chunk_partition(upload_id, received.bytes, bulk_bytes=self.bulk_bytes),
             updated_at=now,
+            trace=inject(),
         )
 
     async def _instruments(self, request: UploadRequest) -> int | None:
@@ -200,6 +204,13 @@ class Reception:
         self.metrics.received.labels("new" if new else "known").inc()
         self.metrics.received_bytes.inc(received.bytes)
         self.publisher.enqueue(found)
+        log.info(
+            "upload claimed",
+            upload_id=found.upload.upload_id,
+            dataset=found.upload.dataset,
+            bytes=received.bytes,
+            new=new,
+        )
         return new
 
     def _lend_body(self, upload_id: str, found: Claim) -> None:

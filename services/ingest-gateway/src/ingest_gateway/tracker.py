@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from k2common.domain.progress import Progress
 from k2common.errors import RecordError
 from k2common.kafka.follower import Follower
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
+from k2common.observability.tracing import Carried, carried
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import Clock, SystemClock
@@ -29,6 +30,8 @@ KEPT_VERSIONS = 20_000
 """Versions kept per table. An upload that waited for longer is answered with the oldest that is kept."""
 
 log = get_logger(__name__)
+Take: TypeAlias = Callable[[Mapping[str, Any], Carried], None]
+"""Takes a message and the trace that it carries."""
 
 
 class Commits:
@@ -100,9 +103,9 @@ class Tracker:
         newest = self.commits_of(table).newest
         return None if newest is None else newest.hidden.get(upload_id)
 
-    def on_claim(self, record: Mapping[str, Any]) -> Claim:
+    def on_claim(self, record: Mapping[str, Any], *, trace: Carried = ()) -> Claim:
         """Take a claim."""
-        claim = Claim.from_avro(record)
+        claim = Claim.from_avro(record, trace=trace)
         upload = self._upload(claim.upload.upload_id)
         upload.claim, upload.spec = claim, claim.upload
         if claim.state == "published":
@@ -165,15 +168,15 @@ async def follow(
 ) -> list[Follower]:
     """Followers that feed the tracker; each claim is handed to `on_claim` as well."""
 
-    def claimed(record: Mapping[str, Any]) -> None:
-        on_claim(tracker.on_claim(record))
+    def claimed(record: Mapping[str, Any], trace: Carried) -> None:
+        on_claim(tracker.on_claim(record, trace=trace))
 
-    takers: Iterable[tuple[Topic, Callable[[Mapping[str, Any]], None]]] = (
-        (UPLOADS.topic, tracker.on_final),
+    takers: Iterable[tuple[Topic, Take]] = (
+        (UPLOADS.topic, lambda record, _: tracker.on_final(record)),
         (CLAIMS, claimed),
-        (STATUS, tracker.on_status),
-        (COMMITS, tracker.on_commit),
-        (REDRIVES, tracker.on_redrive),
+        (STATUS, lambda record, _: tracker.on_status(record)),
+        (COMMITS, lambda record, _: tracker.on_commit(record)),
+        (REDRIVES, lambda record, _: tracker.on_redrive(record)),
     )
     return [
         tracker.dead_letters.follower(settings, changed=tracker.notify),
@@ -184,9 +187,7 @@ async def follow(
     ]
 
 
-def _follower(
-    settings: KafkaSettings, topic: Topic, codec: MessageCodec, take: Callable[[Mapping[str, Any]], None]
-) -> Follower:
+def _follower(settings: KafkaSettings, topic: Topic, codec: MessageCodec, take: Take) -> Follower:
     async def on_record(record: Any) -> None:
         try:
             message = await codec.decode(record.value)
@@ -199,6 +200,6 @@ def _follower(
                 error=str(error),
             )
             return
-        take(message)
+        take(message, carried(record.headers))
 
     return Follower(settings, topic, on_record=on_record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.metadata import version as installed
 from typing import Any
@@ -17,6 +17,7 @@ from k2common.iceberg.archive import Archive
 from k2common.iceberg.asof import AsOf, resolve
 from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.first_reads import FirstReads
 from k2common.runtime.queries import Queries
 from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.timings import so_far, step
@@ -50,12 +51,15 @@ class Parts:
     sandbox: Sandbox | None = None
     archive: Archive | None = None
     citation_key: bytes = b"k2"
+    first_reads: FirstReads = field(default_factory=FirstReads)
 
 
 async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset | OwnTable]) -> AsOf:
     """The versions of the datasets' tables that `as_of` names. Raises as `resolve`."""
     with step("version"):
-        return await parts.blocking.run(resolve, parts.reader, text, [dataset.table for dataset in datasets])
+        as_of = await parts.blocking.run(resolve, parts.reader, text, [d.table for d in datasets])
+    parts.first_reads.read(as_of.versions.values())
+    return as_of
 
 
 async def scan_of(parts: Parts, as_of: AsOf, dataset: Dataset | OwnTable, wanted: Filter) -> Scan | None:

@@ -17,6 +17,7 @@ from k2common.iceberg.reader import VersionReader
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.first_reads import FirstReads
 from k2common.runtime.queries import Queries
 from k2common.runtime.retry import lasting
 from k2common.runtime.sandbox import Sandbox
@@ -62,7 +63,7 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
     try:
         registry = SchemaRegistry(settings.registry)
         catalog = await blocking.run(open_catalog, settings.iceberg)
-        reader = VersionReader(catalog)
+        reader, first_reads = VersionReader(catalog), FirstReads()
         follower = VersionFollower(
             settings.kafka,
             reader=reader,
@@ -70,6 +71,7 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
             tables=VERSIONED_TABLES,
             blocking=blocking,
             readiness=runtime.readiness,
+            first_reads=first_reads,
         )
         parts = parts_of(
             reader,
@@ -79,6 +81,7 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
             metrics=QueryMetrics(runtime.metrics),
             sandbox=sandbox,
             archive=await blocking.run(Archive, catalog, root=settings.iceberg.archive_root),
+            first_reads=first_reads,
         )
         app = application(parts, runtime, settings.http)
         works = {"announcements": follower.follower.run, "catalogue": follower.refresh}
@@ -99,6 +102,7 @@ def parts_of(
     metrics: QueryMetrics,
     sandbox: Sandbox | None = None,
     archive: Archive | None = None,
+    first_reads: FirstReads | None = None,
 ) -> Parts:
     """What the endpoints work with, of what was opened for them."""
     planner = Planner(reader=reader, blocking=blocking)
@@ -112,6 +116,7 @@ def parts_of(
         metrics=metrics,
         sandbox=sandbox,
         archive=archive,
+        first_reads=first_reads or FirstReads(),
         citation_key=settings.citation_key.get_secret_value().encode(),
         page_key=settings.page_key.get_secret_value().encode(),
         reader_seconds=settings.reader_seconds,

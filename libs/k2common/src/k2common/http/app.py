@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -20,14 +21,16 @@ from k2common.errors import TransientError
 from k2common.http.access import Access
 from k2common.http.metrics import RequestMetrics
 from k2common.http.problems import Problem, problem_response
-from k2common.observability.logging import get_logger
-from k2common.observability.tracing import extract_http, tracer
+from k2common.observability.logging import bound, get_logger
+from k2common.observability.tracing import NoOpTracer, SpanKind, extract_http, tracer
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.readiness import Readiness
 from k2common.settings.service import HttpSettings
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 RETRY_SECONDS = "2"
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked every few seconds by machines; no trace begins with them."""
 log = get_logger(__name__)
 spans = tracer(__name__)
 
@@ -137,13 +140,11 @@ class _Requests:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        context = extract_http(Headers(scope=scope))
         try:
-            with spans.start_as_current_span("http request", context=context):
+            with bound(request_id=request_id), _traced(scope, status):
                 await self._app(scope, receive, send_with_id)
         # Nothing is swallowed: the error is logged, and a response that has begun is cut off by the raise.
-        except Exception as error:
-            log.error("a request failed", request_id=request_id, path=scope["path"], exc_info=error)
+        except Exception:
             if status:
                 raise
             internal = Problem(
@@ -154,6 +155,25 @@ class _Requests:
             route = _route(scope)
             self._metrics.answered.labels(route, str(status[0] if status else 0)).inc()
             self._metrics.seconds.labels(route).observe(self._clock.monotonic() - started)
+
+
+@contextmanager
+def _traced(scope: Scope, status: Sequence[int]) -> Iterator[None]:
+    """In the span of a request, and its failure in the log; `status` holds the answer's code once known."""
+    context = extract_http(Headers(scope=scope))
+    asked = spans if scope["path"] not in PROBES else NoOpTracer()
+    with asked.start_as_current_span("http request", context=context, kind=SpanKind.SERVER) as span:
+        try:
+            yield
+        except Exception as error:
+            log.error("a request failed", path=scope["path"], exc_info=error)
+            raise
+        finally:
+            if span.is_recording():
+                span.set_attribute("http.request.method", scope["method"])
+                span.set_attribute("http.route", _route(scope))
+                span.set_attribute("http.response.status_code", status[0] if status else 0)
+                span.set_attribute("k2.request_id", scope["k2_request_id"])
 
 
 def _request_id(scope: Scope) -> str:

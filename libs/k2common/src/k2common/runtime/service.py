@@ -28,7 +28,7 @@ from k2common.runtime.door import Door
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import delays, wait_or_stop
 from k2common.settings.block import Block
-from k2common.settings.load import effective, load
+from k2common.settings.load import effective, load, secrets
 from k2common.settings.service import HttpSettings, ObservabilitySettings, ServiceSettings
 
 EXIT_SETUP = os.EX_CONFIG
@@ -85,7 +85,9 @@ def run_service(
     except SetupError as error:
         sys.stderr.write(f"{name}: {error}\n")
         sys.exit(EXIT_SETUP)
-    configure(settings.observability, service=name, replica=settings.service.replica)
+    configure(
+        settings.observability, service=name, replica=settings.service.replica, secrets=secrets(settings)
+    )
     log.info("settings", settings=effective(settings))
     try:
         with spans_exported(settings.observability, service=name, replica=settings.service.replica):

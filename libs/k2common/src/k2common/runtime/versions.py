@@ -12,6 +12,7 @@ from k2common.kafka.follower import Follower
 from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.first_reads import FirstReads
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import COMMITS
@@ -34,12 +35,15 @@ class VersionFollower:
         tables: Sequence[str],
         blocking: Blocking,
         readiness: Readiness,
+        first_reads: FirstReads | None = None,
     ) -> None:
+        """`first_reads` are told of what is announced from the start on."""
         self._reader = reader
         self._codec = codec
         self._tables = tables
         self._blocking = blocking
         self._readiness = readiness
+        self._first_reads = first_reads
         self.follower = Follower(settings, COMMITS, on_record=self._take)
         readiness.waiting(PART, "the catalogue has not answered yet")
 
@@ -61,3 +65,6 @@ class VersionFollower:
             log.error("an announcement cannot be read", offset=record.offset, error=str(error))
             return
         self._reader.note(message["document"])
+        # What was announced before this replica was there has been read by others, or by it.
+        if self._first_reads is not None and self.follower.caught_up.is_set():
+            self._first_reads.note(message["table"], message["number"], record.headers)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_type_hints
 
@@ -23,7 +24,10 @@ NEIGHBOURS = ("kafka", "registry", "iceberg", "engine", "sandbox", "http", "serv
 SERVICES = ("gateway", "loader", "sink", "maintenance", "query", "replay")
 BLOCKS = frozenset(NEIGHBOURS + SERVICES)
 """Blocks of all services; one environment may serve the whole fleet."""
-
+PASSWORD = re.compile(r"[^:/@]+://[^:/@]*:([^@]+)@")
+"""Of the user in an address."""
+TELLING = re.compile(r"secret|password|token|credential|key")
+"""Names of properties whose values are secrets; the others are only kept out of the log of the settings."""
 
 Settings = TypeVar("Settings", bound=Block)
 
@@ -60,6 +64,23 @@ def effective(settings: Block) -> dict[str, Any]:
         else value
         for name, value in settings
     }
+
+
+def secrets(settings: Block) -> Iterator[str]:
+    """What no line of the log may hold: each secret, the halves of a credential, passwords in addresses."""
+    for _, value in settings:
+        if isinstance(value, Block):
+            yield from secrets(value)
+        elif isinstance(value, SecretStr):
+            yield from (value.get_secret_value(), value.get_secret_value().partition(":")[2])
+        elif isinstance(value, Mapping):
+            yield from (
+                secret.get_secret_value()
+                for key, secret in value.items()
+                if isinstance(secret, SecretStr) and TELLING.search(key)
+            )
+        elif isinstance(value, str) and (found := PASSWORD.match(value)):
+            yield found.group(1)
 
 
 def _is_block(kind: Any) -> bool:
