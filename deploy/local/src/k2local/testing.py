@@ -26,8 +26,10 @@ POLL_SECONDS = 0.1
 class Fleet:
     """A running fleet and its HTTP surface."""
 
-    def __init__(self, settings: LocalSettings) -> None:
+    def __init__(self, settings: LocalSettings, *, headers: Mapping[str, str] | None = None) -> None:
+        """`headers` go with every request, such as a key."""
         self.settings = settings
+        self.headers = dict(headers or {})
 
     def url(self, service: str) -> str:
         """Address of a service."""
@@ -35,7 +37,12 @@ class Fleet:
 
     def get(self, service: str, path: str, **parameters: Any) -> httpx.Response:
         """GET with query parameters; the status is the caller's to check."""
-        return httpx.get(f"{self.url(service)}{path}", params=parameters, timeout=120)
+        return self.call("GET", service, path, params=parameters)
+
+    def call(self, method: str, service: str, path: str, **options: Any) -> httpx.Response:
+        """Any request; the status is the caller's to check."""
+        headers = {**self.headers, **options.pop("headers", {})}
+        return httpx.request(method, f"{self.url(service)}{path}", headers=headers, timeout=120, **options)
 
     def data(self, service: str, path: str, **parameters: Any) -> Any:
         """The `data` of a successful answer."""
@@ -47,8 +54,8 @@ class Fleet:
         self, content: bytes, *, headers: Mapping[str, str] | None = None, **parameters: Any
     ) -> httpx.Response:
         """POST an upload."""
-        url = f"{self.url('ingest-gateway')}/v1/uploads"
-        return httpx.post(url, params=parameters, content=content, headers=dict(headers or {}), timeout=120)
+        options = {"params": parameters, "content": content, "headers": dict(headers or {})}
+        return self.call("POST", "ingest-gateway", "/v1/uploads", **options)
 
     def upload(self, content: bytes, **parameters: Any) -> dict[str, Any]:
         """POST and wait: the receipt once it is final."""
@@ -100,9 +107,17 @@ class GivenFleet(Fleet):
 
 @contextmanager
 def running_fleet(
-    home: Path, cache: Path, *, environ: Mapping[str, str] | None = None, on_s3: bool = False
+    home: Path,
+    cache: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    on_s3: bool = False,
 ) -> Iterator[Fleet]:
-    """A fleet in `home`, or on an object store of its own; `environ` has more settings for its services."""
+    """A fleet in `home`, or on an object store of its own; `environ` has more settings for its services.
+
+    `headers` go with every request of the test.
+    """
     services = 4 + len(SERVICES)
     ports = free_port(services + PORTS)
     variables = {
@@ -121,6 +136,6 @@ def running_fleet(
 
     try:
         command("up")
-        yield Fleet(LocalSettings.from_environ(variables))
+        yield Fleet(LocalSettings.from_environ(variables), headers=headers)
     finally:
         command("down")

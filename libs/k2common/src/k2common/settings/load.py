@@ -21,7 +21,7 @@ TOOLS = frozenset(
 """Variables of the tools around the services."""
 
 NEIGHBOURS = ("kafka", "registry", "iceberg", "engine", "sandbox", "http", "service", "observability")
-SERVICES = ("gateway", "loader", "sink", "maintenance", "query", "replay")
+SERVICES = ("gateway", "loader", "sink", "maintenance", "gaps", "query", "replay")
 BLOCKS = frozenset(NEIGHBOURS + SERVICES)
 """Blocks of all services; one environment may serve the whole fleet."""
 PASSWORD = re.compile(r"[^:/@]+://[^:/@]*:([^@]+)@")
