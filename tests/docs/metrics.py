@@ -11,7 +11,8 @@ from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from ingest_gateway.metrics import GatewayMetrics
 from k2common.http.metrics import RequestMetrics
 from k2common.observability.metrics import CollectorRegistry, Declared, Label
-from k2common.runtime.metrics import QueriesMetrics, ServiceMetrics
+from k2common.runtime.metrics import ServiceMetrics
+from k2common.runtime.query_metrics import QueriesMetrics
 from query_service.metrics import QueryMetrics
 from replay_service.metrics import ReplayMetrics
 
@@ -27,7 +28,7 @@ SERVICES = ("ingest-gateway", "csv-loader", "iceberg-sink", "query-service", "re
 
 def declared() -> Mapping[str, Sequence[Declared]]:
     """All metrics by the service that has them."""
-    shared = ServiceMetrics(service="any", package="k2common").declared
+    shared = ServiceMetrics(service="any").declared
     engine = QueriesMetrics(CollectorRegistry()).declared
     return {
         EVERY: [*shared, *RequestMetrics(CollectorRegistry()).declared],

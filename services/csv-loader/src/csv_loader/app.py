@@ -47,14 +47,21 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
         instruments=Instruments(catalog, blocking=blocking),
         blocking=blocking,
         clock=runtime.clock,
-        metrics=LoaderMetrics(runtime.metrics),
+        metrics=LoaderMetrics(runtime.metrics, now=lambda: runtime.clock.now().timestamp()),
     )
 
     def works(places: Set[Place]) -> Mapping[str, Work]:
         tools.metrics.partitions.set(len(places))
         return {f"partition {number}": PartitionLoader(number, tools=tools).run for _, number in places}
 
-    share = Share(settings.kafka, group=GROUP, topics=[CHUNKS.name], works=works, readiness=runtime.readiness)
+    share = Share(
+        settings.kafka,
+        group=GROUP,
+        topics=[CHUNKS.name],
+        works=works,
+        readiness=runtime.readiness,
+        retried=runtime.retried,
+    )
     app = create_app(
         [],
         readiness=runtime.readiness,
@@ -64,6 +71,6 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
         clock=runtime.clock,
     )
     try:
-        yield Service(app=app, loops=[lasting("share", share.run, runtime.stop)])
+        yield Service(app=app, loops=[lasting("share", share.run, runtime.stop, retried=runtime.retried)])
     finally:
         blocking.close()

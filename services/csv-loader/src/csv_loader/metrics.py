@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from k2common.layouts.faults import CODES
 from k2common.observability.metrics import (
     DATASET,
@@ -20,8 +23,8 @@ PARTITION = Label(name="partition", values=tuple(map(str, range(CHUNK_PARTITIONS
 class LoaderMetrics:
     """All metrics of the service."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        made = Declarations(registry)
+    def __init__(self, registry: CollectorRegistry, *, now: Callable[[], float] = time.time) -> None:
+        made = Declarations(registry, now=now)
         self.rows = made.counter(
             "k2_rows_loaded",
             "Rows by dataset and what became of them.",
@@ -42,7 +45,7 @@ class LoaderMetrics:
         )
         self.chunks = made.counter(
             "k2_chunks_loaded",
-            "Chunks whose rows are published.",
+            "Chunks whose rows are published, without the terminal ones.",
             look="Beside the gateway's `k2_chunks_published_total`: it keeps up when both grow alike.",
         )
         self.bytes = made.counter(
@@ -90,7 +93,7 @@ class LoaderMetrics:
             look="Grows: the loader is slower than what comes; see also its seconds.",
             labels=[PARTITION],
         )
-        self.waiting_seconds = made.scraped(
+        self.waiting_seconds = made.aged(
             "k2_chunks_waiting_seconds",
             "Age of the oldest chunk in hand that is not loaded; 0 when none waits.",
             look="The loader's lag as users feel it.",

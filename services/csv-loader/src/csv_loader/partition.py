@@ -24,6 +24,7 @@ from k2common.runtime.clock import Clock
 from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import CHUNKS, POSITIONS, STATUS
 
+from csv_loader.counting import Lag, count
 from csv_loader.expired import expired
 from csv_loader.isolated import process_isolated
 from csv_loader.metrics import LoaderMetrics
@@ -79,6 +80,7 @@ class PartitionLoader:
         """So many chunks from here on are parsed in a process of their own."""
         self._expired: Set[str] = frozenset()
         """Uploads that have failed already; what the log still holds of them is passed over."""
+        self._lag = Lag(partition, metrics=tools.metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
@@ -100,8 +102,7 @@ class PartitionLoader:
                         await self._begin(producer, position)
                         await self._work(producer, reader, messages, stop)
                 finally:
-                    # From now on another replica tells.
-                    self._tools.metrics.waiting.labels(str(self._partition)).set(0)
+                    self._lag.end()
 
     async def _work(
         self,
@@ -142,6 +143,7 @@ class PartitionLoader:
             chunks=tools.chunks,
         )
         self._expired = {chunk.upload.upload_id for chunk in ends}
+        tools.metrics.expired.inc(len(ends))
         log.error(
             "chunks expired", partition=self._partition, lost=start - position.offset, uploads=len(ends)
         )
@@ -173,14 +175,13 @@ class PartitionLoader:
             )
             if messages := fetched.get((CHUNKS.name, self._partition)):
                 return messages
-            self._tools.metrics.waiting.labels(str(self._partition)).set(0)
+            self._lag.nothing_came()
         return ()
 
     async def _batch(self, reader: MessageReader, messages: Sequence[Any]) -> Batch:
         place = (CHUNKS.name, self._partition)
         offset = (await reader.positions())[place]
-        waiting = len(messages) + max(0, reader.known_end(place) - offset)
-        self._tools.metrics.waiting.labels(str(self._partition)).set(waiting)
+        self._lag.came(messages, beyond=max(0, reader.known_end(place) - offset))
         chunks = [await self._processed(message) for message in messages]
         attempts = MAX_ATTEMPTS if self._isolated else 0
         return Batch(chunks=chunks, position=Position(offset=offset, attempts=attempts))
@@ -211,6 +212,7 @@ class PartitionLoader:
                 process, chunk, encoders=tools.encoders, instruments=instruments, now=tools.clock.now()
             )
         self._isolated -= 1
+        tools.metrics.isolated.inc()
         return await process_isolated(
             chunk,
             encoders=tools.encoders,
@@ -226,7 +228,8 @@ class PartitionLoader:
                 for processed, outputs in zip(batch.chunks, places, strict=True):
                     await self._send_status(work, processed, outputs)
                 await self._send_position(work, batch.position)
-        self._count(batch)
+        self._lag.loaded()
+        count(batch.chunks, self._tools.metrics)
 
     async def _send_position(self, work: Transaction, position: Position) -> None:
         message = {"partition": self._partition, "offset": position.offset, "attempts": position.attempts}
@@ -268,14 +271,3 @@ class PartitionLoader:
         message = status(processed, outputs, epoch=self._kafka.epoch, now=tools.clock.now())
         key = processed.chunk.upload.upload_id.encode()
         await work.send(STATUS.name, key=key, value=tools.statuses.encode(message), headers=processed.trace)
-
-    def _count(self, batch: Batch) -> None:
-        metrics = self._tools.metrics
-        for processed in batch.chunks:
-            rows = metrics.rows.labels
-            dataset = processed.chunk.upload.dataset
-            rows(dataset, "accepted").inc(processed.rows_accepted)
-            rows(dataset, "rejected").inc(processed.rows_rejected)
-            rows(dataset, "filtered").inc(processed.rows_filtered)
-            metrics.bytes.inc(processed.chunk.message["length"])
-        metrics.chunks.inc(len(batch.chunks))

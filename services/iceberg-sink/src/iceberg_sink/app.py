@@ -158,6 +158,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             topics=[topic.name for d in DATASETS.values() for topic in d.topics],
             works=works,
             readiness=runtime.readiness,
+            retried=runtime.retried,
         )
 
         async def ready(stop: asyncio.Event) -> None:
@@ -198,7 +199,11 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             "share": share.run,
         }
         yield Service(
-            app=app, loops=[lasting(name, work, runtime.stop) for name, work in works_of_service.items()]
+            app=app,
+            loops=[
+                lasting(name, work, runtime.stop, retried=runtime.retried)
+                for name, work in works_of_service.items()
+            ],
         )
     finally:
         maintaining.close()

@@ -23,6 +23,7 @@ from k2common.schemas.datasets import CHUNKS, CLAIMS, COMMANDS, UPLOADS
 
 from ingest_gateway.changes import Changes
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal
+from ingest_gateway.counting import tell
 from ingest_gateway.finals import Finals
 from ingest_gateway.keeping import Keeping
 from ingest_gateway.layout_routes import LayoutRoutes
@@ -60,7 +61,6 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         spool = Spool(gateway.spool, limits=limits, blocking=blocking)
         archive = Archive(catalog, root=settings.iceberg.archive_root)
         tracker = Tracker(runtime.clock, blocked_after_seconds=gateway.blocked_after_seconds)
-        metrics.unfinished.source = lambda: {(): len(tracker.open)}
         publisher = Publisher(
             journal=journal,
             spool=spool,
@@ -72,6 +72,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             replica=replica,
             concurrent_uploads=gateway.concurrent_uploads,
             chunks_per_transaction=gateway.chunks_per_transaction,
+            retried=runtime.retried,
         )
 
         def resume(claim: Claim) -> None:
@@ -108,6 +109,14 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             bulk_bytes=gateway.bulk_bytes,
             max_columns=gateway.max_columns,
             max_receiving=gateway.max_receiving,
+        )
+        tell(
+            metrics,
+            spool=spool,
+            publisher=publisher,
+            reception=reception,
+            tracker=tracker,
+            clock=runtime.clock,
         )
         layouts = Catalogue.with_folder(gateway.layouts)
         routes = Routes(
@@ -156,7 +165,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             "keep": keep,
             **{f"follow {n}": follower.run for n, follower in enumerate(followers)},
         }
-        loops = [lasting(name, work, runtime.stop) for name, work in works.items()]
+        loops = [lasting(name, work, runtime.stop, retried=runtime.retried) for name, work in works.items()]
         yield Service(app=app, loops=loops)
     finally:
         await journal.close()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from k2common.observability.logging import bound, get_logger
 from k2common.observability.tracing import joined, tracer
@@ -15,6 +13,7 @@ from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import UPLOADS
 
 from ingest_gateway.claims import Claim, Journal, Message
+from ingest_gateway.counting import count_final
 from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.receipts import final_record, settled
 from ingest_gateway.tracker import Tracker
@@ -86,13 +85,10 @@ class Finals:
             found = await self._journal.write(claim.key, decide, [message])
             self._tracker.open.discard(upload_id)
             if found == done:
-                self._count(end.outcome, record)
+                count_final(
+                    self._metrics, record, progress, end, claim=claim, published_at=upload.published_at
+                )
                 log.info("upload finished", outcome=end.outcome)
-
-    def _count(self, outcome: str, record: Mapping[str, Any]) -> None:
-        self._metrics.finished.labels(outcome).inc()
-        for name in ("committed", "rejected", "filtered", "dead_lettered"):
-            self._metrics.rows.labels(name).inc(record[f"rows_{name}"])
 
 
 async def _either(first: asyncio.Event, second: asyncio.Event) -> None:

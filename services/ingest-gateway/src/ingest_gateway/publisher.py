@@ -20,7 +20,7 @@ from k2common.observability.tracing import Carried, joined, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.runtime.retry import until_stopped
+from k2common.runtime.retry import Retried, until_stopped, untold
 from k2common.schemas.datasets import BULK_CHUNK_PARTITIONS, CHUNK_PARTITIONS, CHUNKS
 
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal, Message
@@ -84,6 +84,7 @@ class Publisher:
         replica: str,
         concurrent_uploads: int,
         chunks_per_transaction: int,
+        retried: Retried = untold,
     ) -> None:
         self._journal = journal
         self._spool = spool
@@ -95,8 +96,14 @@ class Publisher:
         self._replica = replica
         self._section_chunks = chunks_per_transaction
         self._workers = concurrent_uploads
+        self._retried = retried
         self._waiting: asyncio.Queue[tuple[str, str, Carried]] = asyncio.Queue()
         self._known: set[str] = set()
+
+    @property
+    def queued(self) -> int:
+        """How many uploads wait for a worker."""
+        return self._waiting.qsize()
 
     def enqueue(self, claim: Claim) -> None:
         """Publish the upload soon; one that waits already waits on."""
@@ -128,6 +135,7 @@ class Publisher:
                     stop=stop,
                     name="publish",
                     random=Random(),  # noqa: S311 - scatters retries
+                    retried=self._retried,
                 )
             self._known.discard(upload_id)
 
@@ -213,6 +221,8 @@ class Publisher:
             )
         if found == advanced:
             self._metrics.chunks.inc(len(section.cuts))
+            self._metrics.chunk_bytes.inc(sum(one.length for one in section.cuts))
+            self._metrics.packed_bytes.inc(sum(len(one.frame) for one in section.cuts))
             if section.last:
                 log.info("upload published", chunks=section.after.chunk)
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +105,25 @@ class Spool:
         """Whether the upload's body is here."""
         return self._path(upload_id).exists()
 
+    def used_bytes(self) -> int:
+        """The bodies that are here, whole or not yet."""
+        with os.scandir(self._folder) as entries:
+            return sum(size for entry in entries if (size := _size(entry)) is not None)
+
+    def free_bytes(self) -> int:
+        """What the disk still takes."""
+        return shutil.disk_usage(self._folder).free
+
     def open(self, upload_id: str) -> BinaryIO:
         """The upload's body."""
         return self._path(upload_id).open("rb")
 
     def _path(self, upload_id: str) -> Path:
         return self._folder / str(ULID.from_str(upload_id))
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return None  # published meanwhile

@@ -150,6 +150,12 @@ class Tracker:
         self.open.discard(record["upload_id"])
         self.notify()
 
+    @property
+    def oldest_open(self) -> datetime | None:
+        """When the oldest upload came that has no final receipt; None when there is none."""
+        specs = (self.uploads[upload_id].spec for upload_id in self.open)
+        return min((spec.received_at for spec in specs if spec is not None), default=None)
+
     def _upload(self, upload_id: str) -> Upload:
         return self.uploads.setdefault(upload_id, Upload())
 

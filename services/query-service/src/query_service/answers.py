@@ -13,6 +13,7 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from k2common.engine.scan import Filter, Scan
+from k2common.engine.shape import Shape
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.asof import AsOf, resolve
 from k2common.iceberg.reader import VersionReader
@@ -24,6 +25,7 @@ from k2common.runtime.timings import so_far, step
 from k2common.schemas.datasets import Dataset, OwnTable
 from k2common.versions import Reason
 
+from query_service.formats import Counted, Writer, writer
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
 from query_service.planning import Planner
@@ -52,6 +54,12 @@ class Parts:
     archive: Archive | None = None
     citation_key: bytes = b"k2"
     first_reads: FirstReads = field(default_factory=FirstReads)
+
+
+def stream_writer(parts: Parts, form: str, shape: Shape, as_of: AsOf) -> Writer:
+    """The writer of a stream, which names the version where the format has a place and counts its rows."""
+    made = writer(form, shape, {"k2.version": as_of.token or ""})
+    return Counted(made, parts.metrics.streamed.labels(shape.dataset.name, form).inc)
 
 
 async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset | OwnTable]) -> AsOf:

@@ -19,6 +19,7 @@ from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.first_reads import FirstReads
 from k2common.runtime.queries import Queries
+from k2common.runtime.query_metrics import QueriesMetrics
 from k2common.runtime.retry import lasting
 from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.service import Runtime, Service
@@ -58,8 +59,9 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
     """The endpoints, and loops that keep the versions up to date."""
     blocking = Blocking(workers=4)
     engine = Engine(settings.engine, warehouse=settings.iceberg)
-    queries = Queries(engine, settings.engine)
+    queries = Queries(engine, settings.engine, metrics=QueriesMetrics(runtime.metrics))
     sandbox = Sandbox(settings.sandbox, warehouse=settings.iceberg)
+    metrics = QueryMetrics(runtime.metrics)
     try:
         registry = SchemaRegistry(settings.registry)
         catalog = await blocking.run(open_catalog, settings.iceberg)
@@ -73,19 +75,26 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
             readiness=runtime.readiness,
             first_reads=first_reads,
         )
+        metrics.statements.source = lambda: {(): sandbox.running}
+        metrics.statements_waiting.source = lambda: {(): sandbox.waiting}
         parts = parts_of(
             reader,
             queries,
             blocking,
             settings=settings.query,
-            metrics=QueryMetrics(runtime.metrics),
+            metrics=metrics,
             sandbox=sandbox,
             archive=await blocking.run(Archive, catalog, root=settings.iceberg.archive_root),
             first_reads=first_reads,
         )
         app = application(parts, runtime, settings.http)
         works = {"announcements": follower.follower.run, "catalogue": follower.refresh}
-        yield Service(app=app, loops=[lasting(name, work, runtime.stop) for name, work in works.items()])
+        yield Service(
+            app=app,
+            loops=[
+                lasting(name, work, runtime.stop, retried=runtime.retried) for name, work in works.items()
+            ],
+        )
     finally:
         await sandbox.close()
         queries.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import polars as pl
@@ -42,6 +42,23 @@ def writer(form: str, shape: Shape, known: Mapping[str, str]) -> Writer:
     if form == "csv":
         return _Csv(shape)
     return _Arrow(shape, known) if form == "arrow" else _Parquet(shape, known)
+
+
+class Counted:
+    """A writer whose rows are told to `count`, part by part."""
+
+    def __init__(self, made: Writer, count: Callable[[int], None]) -> None:
+        self._made = made
+        self._count = count
+        self.batch_rows = made.batch_rows
+        self.select = made.select
+        self.start = made.start
+        self.end = made.end
+
+    def rows(self, batch: pa.RecordBatch) -> bytes:
+        """The bytes of these rows."""
+        self._count(batch.num_rows)
+        return self._made.rows(batch)
 
 
 class _Ndjson:

@@ -19,8 +19,8 @@ from k2common.http.paging import sign, verify
 from k2common.http.streaming import Streamed
 from k2common.iceberg.asof import AsOf
 
-from query_service.answers import MAX_HEADER, Parts, caching, meta_of, told_before
-from query_service.formats import Writer, writer
+from query_service.answers import MAX_HEADER, Parts, caching, meta_of, stream_writer, told_before
+from query_service.formats import Writer
 from query_service.parameters import fault
 from query_service.rows import Page, page_json
 
@@ -114,7 +114,7 @@ async def answered(parts: Parts, request: Request, query: RangeQuery, turn: Turn
     headers = caching(request, made.as_of, query.as_of)
     if turn.form != "json":
         headers |= {**told_before(made.as_of, made.unresolved), **_headers(made.told)}
-        by = writer(turn.form, made.shape, {"k2.version": made.as_of.token or ""})
+        by = stream_writer(parts, turn.form, made.shape, made.as_of)
         return Streamed(
             _written(parts, by, made, query.limit),
             reader_seconds=parts.reader_seconds,

@@ -16,7 +16,7 @@ from k2common.iceberg.asof import AsOf
 from k2common.schemas.datasets import QUOTES, TRADES, Dataset
 
 from query_service import tick_parameters as given
-from query_service.answers import Parts, caching, meta_of, resolved, told_before, unchanged
+from query_service.answers import Parts, caching, meta_of, resolved, stream_writer, told_before, unchanged
 from query_service.documentation import BODY_ANSWERS, ROWS_ANSWERS
 from query_service.formats import writer
 from query_service.parameters import ListParameters, OutputParameters, fault
@@ -69,7 +69,7 @@ async def _listing(parts: Parts, request: Request, query: ListParameters, datase
         return held
     if form != "json":
         unresolved = await parts.rows.unresolved(asked, frozenset())
-        made = writer(form, shape, _file_metadata(as_of))
+        made = stream_writer(parts, form, shape, as_of)
         body = parts.rows.stream(asked, made, limit=query.limit)
         return _streamed(parts, request, query, as_of, form, body, unresolved)
     page = await parts.rows.page(asked, limit=query.page_size(), key=turned.get("key"))
@@ -89,7 +89,7 @@ async def _latest(parts: Parts, request: Request, query: OutputParameters, datas
     if held is not None:
         return held
     limit = query.page_size() if form == "json" else query.limit
-    made = writer("ndjson" if form == "json" else form, shape, _file_metadata(as_of))
+    made = writer("ndjson", shape, {}) if form == "json" else stream_writer(parts, form, shape, as_of)
     found = await parts.latest.rows(asked, made, after=turned.get("key", [None])[0], limit=limit)
     unresolved = [] if turned or found.more else sorted(set(wanted.symbols) - set(found.symbols))
     if form != "json":
@@ -113,11 +113,6 @@ def _turned(parts: Parts, query: OutputParameters, form: str) -> Mapping[str, An
 def _check(turned: Mapping[str, Any], digest: str) -> None:
     if turned and turned.get("filter") != digest:
         raise fault("page_token", "page_token is of another request", None)
-
-
-def _file_metadata(as_of: AsOf) -> Mapping[str, str]:
-    """What an Arrow stream or a Parquet file says of itself."""
-    return {"k2.version": as_of.token or ""}
 
 
 def _streamed(

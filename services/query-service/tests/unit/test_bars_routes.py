@@ -169,6 +169,10 @@ async def test_all_formats_hold_the_same_bars(catalog: Catalog, client: httpx.As
         for form in ("ndjson", "csv", "arrow", "parquet")
     }
     assert all(answer.headers["X-K2-Version"] == "trades@1" for answer in answers.values())
+    told = (await client.get("/metrics")).text
+    for form in answers:
+        counted = f'k2_rows_streamed_total{{dataset="bars",format="{form}"}} {len(expected)}.0'
+        assert counted in told
     assert [json.loads(line) for line in answers["ndjson"].text.splitlines()] == expected
     csv = pl.read_csv(io.BytesIO(answers["csv"].content), infer_schema=False).to_dicts()
     as_text = [{k: None if v is None else str(v) for k, v in row.items()} for row in expected]

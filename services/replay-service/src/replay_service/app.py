@@ -15,6 +15,7 @@ from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
+from k2common.runtime.query_metrics import QueriesMetrics
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.versions import VersionFollower
@@ -33,7 +34,7 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
     """The endpoints, and loops that keep versions and sessions up to date."""
     blocking = Blocking(workers=4)
     engine = Engine(settings.engine, warehouse=settings.iceberg)
-    queries = Queries(engine, settings.engine)
+    queries = Queries(engine, settings.engine, metrics=QueriesMetrics(runtime.metrics))
     try:
         registry = SchemaRegistry(settings.registry)
         catalog = await blocking.run(open_catalog, settings.iceberg)
@@ -81,7 +82,12 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             "sessions": sessions.follower.run,
             "ready": ready,
         }
-        yield Service(app=app, loops=[lasting(name, work, runtime.stop) for name, work in works.items()])
+        yield Service(
+            app=app,
+            loops=[
+                lasting(name, work, runtime.stop, retried=runtime.retried) for name, work in works.items()
+            ],
+        )
     finally:
         queries.close()
         engine.close()

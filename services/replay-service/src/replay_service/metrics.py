@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from k2common.observability.metrics import CollectorRegistry, Declarations, Label
 
 
@@ -27,3 +30,14 @@ class ReplayMetrics:
             labels=[Label(name="outcome", values=("completed", "interrupted"))],
         )
         self.declared = made.all
+
+    @contextmanager
+    def one_stream(self) -> Iterator[None]:
+        """Around a stream."""
+        outcome = "interrupted"
+        try:
+            with self.streams.track_inprogress():
+                yield
+            outcome = "completed"
+        finally:
+            self.finished.labels(outcome).inc()

@@ -115,17 +115,18 @@ class Routes:
         return StreamingResponse(body, media_type=MEDIA_TYPES["ndjson"], headers=headers)
 
     async def _lines(self, session: Session, replay: Replay, cursor: Cursor) -> AsyncIterator[bytes]:
-        with self.metrics.streams.track_inprogress():
+        with self.metrics.one_stream():
             yield in_band("replay_started", **_document(session))
             async for part in replay.parts(cursor):
                 if isinstance(part, Checkpoint):
                     token = sign({"session": session.session_id, **part.cursor.to_json()}, self.key)
                     yield in_band("checkpoint", rows=part.rows, digest=part.digest, cursor=token)
                 elif isinstance(part, Completed):
-                    self.metrics.rows.inc(part.rows - cursor.rows)
                     yield in_band("replay_completed", rows=part.rows, digest=part.digest)
                 else:
-                    yield part
+                    self.metrics.rows.inc(part.rows)
+                    self.metrics.bytes.inc(len(part.text))
+                    yield part.text
 
     def _cursor(self, session: Session, token: str | None) -> Cursor:
         if token is None:

@@ -50,6 +50,14 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """Rows as lines of JSON."""
+
+    rows: int
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """After a whole block."""
 
@@ -87,7 +95,7 @@ class Replay:
         self._blocking = blocking
         self._columns = digest_columns(self._datasets)
 
-    async def parts(self, cursor: Cursor) -> AsyncIterator[bytes | Checkpoint | Completed]:
+    async def parts(self, cursor: Cursor) -> AsyncIterator[Lines | Checkpoint | Completed]:
         """Everything after `cursor`.
 
         Raises what the reader and the queries raise.
@@ -99,7 +107,7 @@ class Replay:
             async for batch in self._queries.batches(sql, parameters.values, rows=PART_ROWS):
                 for part in split_at_blocks(pa.Table.from_batches([batch]), digest.rows):
                     await self._blocking.run(digest.update, part.select(self._columns))
-                    yield lines(part[TEXT].combine_chunks())
+                    yield Lines(rows=part.num_rows, text=lines(part[TEXT].combine_chunks()))
                     if digest.rows % BLOCK_ROWS == 0:
                         yield _checkpoint(digest, part)
         yield Completed(rows=digest.rows, digest=digest.finish().hex())

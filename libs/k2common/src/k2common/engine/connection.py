@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from threading import Lock
@@ -21,6 +22,8 @@ from k2common.schemas.datasets import TABLES, Dataset, OwnTable, avro_schema
 from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
 
+USE = "SELECT sum(memory_usage_bytes), sum(temporary_storage_bytes) FROM duckdb_memory()"
+
 
 class QueryTooLarge(K2Error):
     """The query needs more memory than it may have."""
@@ -32,6 +35,16 @@ class QueryInterrupted(K2Error):
 
 class ValueOutOfRange(K2Error):
     """A result has more digits than can be given exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineUse:
+    """How many databases there are, and bytes: what they hold in memory, on disk, and may hold."""
+
+    databases: int
+    used: int
+    spilled: int
+    allowed: int
 
 
 class Engine:
@@ -57,6 +70,18 @@ class Engine:
         """A query that has not begun; values come as parameters, never in the text."""
         database = self._take()
         return Query(database.cursor(), sql, parameters, done=lambda: self._give_back(database))
+
+    def use(self) -> EngineUse:
+        """What the databases hold now, as they say themselves."""
+        with self._lock:
+            databases = list(self._all)
+        used = spilled = 0
+        for database in databases:
+            with database.cursor() as cursor:
+                of_one = cursor.execute(USE).fetchone()
+            used, spilled = used + int(of_one[0]), spilled + int(of_one[1])
+        allowed = len(databases) * self._settings.memory_megabytes * 10**6
+        return EngineUse(databases=len(databases), used=used, spilled=spilled, allowed=allowed)
 
     def close(self) -> None:
         """Give up the databases."""

@@ -13,6 +13,7 @@ from k2common.errors import SetupError
 from k2common.http.keys import KeyFile
 from k2common.http.limits import Allowance, RateLimit
 from k2common.http.problems import Problem, problem_response
+from k2common.observability.metrics import Series
 from k2common.runtime.clock import Clock
 from k2common.runtime.gate import CALLER
 from k2common.settings.service import HttpSettings
@@ -43,6 +44,11 @@ class Access:
             self._limit = RateLimit(
                 per_second=settings.requests_per_second, burst=settings.requests_burst, clock=clock
             )
+
+    def keys_left(self) -> Series:
+        """Seconds until the first of the used keys ends; nothing where none has an end."""
+        left = None if self._keys is None else self._keys.left_seconds()
+        return {} if left is None else {(): left}
 
     def protect(self, app: ASGIApp) -> None:
         """Pass what is allowed to this application."""

@@ -80,11 +80,13 @@ def install(
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(TransientError, _transient)
+    counted = RequestMetrics(metrics)
     if settings is not None:
         # Made once here, so that wrong settings stop the start and not the first request.
         access = Access(app, settings=settings, writes=writes, clock=clock or SystemClock())
         app.add_middleware(_Through, access=access)
-    app.add_middleware(_Requests, metrics=RequestMetrics(metrics), clock=clock or SystemClock())
+        counted.keys_left.source = access.keys_left
+    app.add_middleware(_Requests, metrics=counted, clock=clock or SystemClock())
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -133,15 +135,22 @@ class _Requests:
         scope["k2_request_id"] = request_id
         started = self._clock.monotonic()
         status: list[int] = []
+        size = 0
 
         async def send_with_id(message: Message) -> None:
+            nonlocal size
+            size += len(message.get("body", b""))
             if message["type"] == "http.response.start":
                 status.append(message["status"])
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
         try:
-            with bound(request_id=request_id), _traced(scope, status):
+            with (
+                self._metrics.running.track_inprogress(),
+                bound(request_id=request_id),
+                _traced(scope, status),
+            ):
                 await self._app(scope, receive, send_with_id)
         # Nothing is swallowed: the error is logged, and a response that has begun is cut off by the raise.
         except Exception:
@@ -154,6 +163,7 @@ class _Requests:
         finally:
             route = _route(scope)
             self._metrics.answered.labels(route, str(status[0] if status else 0)).inc()
+            self._metrics.bytes.labels(route).inc(size)
             self._metrics.seconds.labels(route).observe(self._clock.monotonic() - started)
 
 

@@ -21,6 +21,8 @@ from k2common.runtime.clock import Clock
 
 SCOPES = ("read", "ingest", "admin")
 LOOK_SECONDS = 1.0
+USED = timedelta(days=1)
+"""A key counts as used for so long after a request with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,17 @@ class KeyFile:
         self._clock = clock
         self._looked = clock.monotonic()
         self._stamp, self._keys = _read(path)
+        self._used: dict[str, datetime] = {}
+
+    def left_seconds(self) -> float | None:
+        """Until the first end of a key that was used within a day; None when no such key has one."""
+        now = self._clock.now()
+        ends = [
+            key.ends_at
+            for key in self._keys
+            if key.ends_at is not None and now - self._used.get(key.id, now - USED) < USED
+        ]
+        return max(0.0, (min(ends) - now).total_seconds()) if ends else None
 
     def find(self, text: str) -> Key | None:
         """The key with this text, if it is accepted now; every digest is compared in constant time."""
@@ -76,6 +89,8 @@ class KeyFile:
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest) and (key.ends_at is None or now < key.ends_at):
                 found = key
+        if found is not None:
+            self._used[found.id] = now
         return found
 
     def _refresh(self) -> None:

@@ -6,6 +6,7 @@ an upload, a user or a path is never one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -89,11 +90,37 @@ class Scraped:
         yield family
 
 
-class Declarations:
-    """Makes metrics in a registry and keeps what they declare."""
+class Aged(Scraped):
+    """A gauge of the seconds since moments that are told as they change."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, name: str, meaning: str, labels: Sequence[str], *, now: Callable[[], float]) -> None:
+        super().__init__(name, meaning, labels)
+        self._now = now
+        self._moments: dict[tuple[str, ...], float | None] = {}
+        self.source = self._ages
+
+    def since(self, moment: float | None, *labels: str) -> None:
+        """From now on this series is the time since `moment`, in Unix seconds; 0 for None."""
+        self._moments[labels] = moment
+
+    def forget(self, *labels: str) -> None:
+        """There is nothing to say of this series any more."""
+        self._moments.pop(labels, None)
+
+    def _ages(self) -> Series:
+        now = self._now()
+        # A copy, since threads may tell a moment meanwhile.
+        return {
+            labels: 0.0 if moment is None else now - moment for labels, moment in [*self._moments.items()]
+        }
+
+
+class Declarations:
+    """Makes metrics in a registry and keeps what they declare; `now` gives Unix seconds."""
+
+    def __init__(self, registry: CollectorRegistry, *, now: Callable[[], float] = time.time) -> None:
         self._registry = registry
+        self._now = now
         self.all: list[Declared] = []
 
     def counter(self, name: str, meaning: str, *, look: str, labels: Sequence[Label] = ()) -> Counter:
@@ -114,6 +141,13 @@ class Declarations:
         """A gauge that is computed when it is asked for."""
         self._declare(name, "gauge", meaning, look, labels)
         gauge = Scraped(name, meaning, _names(labels))
+        self._registry.register(gauge)
+        return gauge
+
+    def aged(self, name: str, meaning: str, *, look: str, labels: Sequence[Label] = ()) -> Aged:
+        """A gauge of ages."""
+        self._declare(name, "gauge", meaning, look, labels)
+        gauge = Aged(name, meaning, _names(labels), now=self._now)
         self._registry.register(gauge)
         return gauge
 

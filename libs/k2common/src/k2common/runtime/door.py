@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -11,9 +12,10 @@ RETRY_SECONDS = "2"
 
 
 class Door:
-    """Answers /livez and /readyz itself, everything else with 503, until it is opened to the service."""
+    """Answers the probes and /metrics itself, all else with 503, until it is opened to the service."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: CollectorRegistry) -> None:
+        self._metrics = metrics
         self._inside: ASGIApp | None = None
         self._reason = "it is starting"
 
@@ -34,6 +36,8 @@ class Door:
     def _answer(self, path: str) -> Response:
         if path == "/livez":
             return PlainTextResponse("ok\n")
+        if path == "/metrics":
+            return Response(generate_latest(self._metrics), media_type=CONTENT_TYPE_LATEST)
         if path == "/readyz":
             body = {"ready": False, "blocked_by": {"start": self._reason}}
             return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE)

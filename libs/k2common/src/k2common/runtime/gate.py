@@ -29,10 +29,15 @@ class Gate:
     """
 
     def __init__(self, *, width: int, waiting: int, seconds: float) -> None:
-        self._free = width
+        self._width = self._free = width
         self._limit = waiting
         self._seconds = seconds
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @property
+    def inside(self) -> int:
+        """How many are inside."""
+        return self._width - self._free
 
     @property
     def waiting(self) -> int:

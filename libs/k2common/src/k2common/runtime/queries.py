@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from k2common.engine.connection import Engine, Query
+from k2common.observability.metrics import CollectorRegistry
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.gate import Gate
+from k2common.runtime.query_metrics import QueriesMetrics
 from k2common.runtime.timings import step
 from k2common.settings.engine import EngineSettings
 
@@ -23,11 +26,18 @@ class Queries:
     A stream that nobody reads on computes nothing and stands in nobody's way; only so many may be open.
     """
 
-    def __init__(self, engine: Engine, settings: EngineSettings) -> None:
+    def __init__(
+        self, engine: Engine, settings: EngineSettings, *, metrics: QueriesMetrics | None = None
+    ) -> None:
         self._engine = engine
         self._seconds = settings.query_seconds
         self._computing = _gate(settings.concurrent_queries, settings)
         self._streams = _gate(settings.open_streams, settings)
+        self._metrics = metrics or QueriesMetrics(CollectorRegistry())
+        self._metrics.running.source = lambda: {(): self._computing.inside}
+        self._metrics.waiting.source = lambda: {(): self._computing.waiting + self._streams.waiting}
+        self._metrics.streams.source = lambda: {(): self._streams.inside}
+        self._metrics.tell_use(engine.use)
         self._blocking = Blocking(workers=settings.concurrent_queries)
 
     async def table(self, sql: str, parameters: Mapping[str, Any]) -> pa.Table:
@@ -37,7 +47,7 @@ class Queries:
         raises.
         """
         with step("query"):
-            async with self._computing.passed():
+            async with self._turn(self._computing):
                 with self._engine.query(sql, parameters) as query:
                     return await self._run(query, query.table)
 
@@ -48,7 +58,7 @@ class Queries:
 
         Raises as `table`. Close it when it is not read to its end.
         """
-        async with self._streams.passed():
+        async with self._turn(self._streams):
             with self._engine.query(sql, parameters) as query:
                 batches = query.batches(rows)
                 while (batch := await self._next(query, batches)) is not None:
@@ -58,20 +68,28 @@ class Queries:
         """Wait for what runs."""
         self._blocking.close()
 
+    @asynccontextmanager
+    async def _turn(self, gate: Gate) -> AsyncIterator[None]:
+        async with AsyncExitStack() as entered:
+            with self._metrics.waiting_for_turn():
+                await entered.enter_async_context(gate.passed())
+            yield
+
     async def _next(self, query: Query, batches: Any) -> pa.RecordBatch | None:
-        async with self._computing.passed():
+        async with self._turn(self._computing):
             return await self._run(query, lambda: next(batches, None))
 
     async def _run(self, query: Query, function: Callable[[], Result]) -> Result:
-        task = asyncio.create_task(self._blocking.run(function))
-        try:
-            await asyncio.wait({task}, timeout=self._seconds)
-        finally:
-            # Past its time, or nobody waits: the cursor is free only when the thread is out of it.
-            while not task.done():
-                query.interrupt()
-                await asyncio.wait({task}, timeout=0.05)
-        return task.result()
+        with self._metrics.one_run():
+            task = asyncio.create_task(self._blocking.run(function))
+            try:
+                await asyncio.wait({task}, timeout=self._seconds)
+            finally:
+                # Past its time, or nobody waits: the cursor is free only when the thread is out of it.
+                while not task.done():
+                    query.interrupt()
+                    await asyncio.wait({task}, timeout=0.05)
+            return task.result()
 
 
 def _gate(width: int, settings: EngineSettings) -> Gate:

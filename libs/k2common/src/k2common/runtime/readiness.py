@@ -20,6 +20,11 @@ class Readiness:
         self._reasons[part] = None
 
     @property
+    def parts(self) -> Mapping[str, bool]:
+        """Every part that was announced, and whether it works."""
+        return {part: reason is None for part, reason in self._reasons.items()}
+
+    @property
     def blocked(self) -> Mapping[str, str]:
         """The parts that cannot work and why; empty when the service is ready."""
         return {part: reason for part, reason in self._reasons.items() if reason is not None}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from random import Random
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from k2common.errors import TransientError
 from k2common.observability.logging import get_logger
 
 Result = TypeVar("Result")
+Retried: TypeAlias = Callable[[str], None]
+"""Told the name of work that is about to be begun anew."""
 log = get_logger(__name__)
 
 
@@ -32,18 +34,34 @@ async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
+def untold(_name: str) -> None:
+    """Nobody counts."""
+
+
 def lasting(
-    name: str, work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event
+    name: str,
+    work: Callable[[asyncio.Event], Awaitable[None]],
+    stop: asyncio.Event,
+    *,
+    retried: Retried = untold,
 ) -> Callable[[], Awaitable[None]]:
     """A service's loop: `work` until `stop` is set, begun anew after each TransientError."""
     random = Random()  # noqa: S311 - scatters retries
-    return lambda: until_stopped(lambda: work(stop), stop=stop, name=name, random=random)
+    return lambda: until_stopped(lambda: work(stop), stop=stop, name=name, random=random, retried=retried)
 
 
 async def until_stopped(
-    work: Callable[[], Awaitable[None]], *, stop: asyncio.Event, name: str, random: Random
+    work: Callable[[], Awaitable[None]],
+    *,
+    stop: asyncio.Event,
+    name: str,
+    random: Random,
+    retried: Retried = untold,
 ) -> None:
-    """Run `work` anew after each TransientError until it returns or `stop` is set."""
+    """Run `work` anew after each TransientError until it returns or `stop` is set.
+
+    `name` is that of a metric's label: one of few.
+    """
     waits = delays(first=0.1, limit=5, random=random)
     while not stop.is_set():
         try:
@@ -51,4 +69,5 @@ async def until_stopped(
             return
         except TransientError as error:
             log.warning("work failed and is tried again", work=name, error=str(error))
+            retried(name)
             await wait_or_stop(stop, next(waits))

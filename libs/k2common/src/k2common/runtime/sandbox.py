@@ -73,7 +73,7 @@ class Sandbox:
         self._settings = settings
         self._warehouse = None if warehouse is None or not warehouse.on_s3 else _told_once(warehouse)
         self._slots = asyncio.Semaphore(settings.concurrent_statements)
-        self._waiting = 0
+        self.waiting = 0
         self.running = 0
         self._ending: set[asyncio.Task[None]] = set()
         self._spare: asyncio.Task[asyncio.subprocess.Process] | None = None
@@ -84,13 +84,13 @@ class Sandbox:
 
         Raises StatementRefused, SandboxBusy when too many wait, QueryInterrupted past the time limit.
         """
-        if self._slots.locked() and self._waiting >= self._settings.waiting_statements:
+        if self._slots.locked() and self.waiting >= self._settings.waiting_statements:
             raise SandboxBusy("too many statements wait")
-        self._waiting += 1
+        self.waiting += 1
         try:
             await self._slots.acquire()
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
         self.running += 1
         try:
             process = await self._process()

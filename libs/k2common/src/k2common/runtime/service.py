@@ -25,8 +25,9 @@ from k2common.observability.export import spans_exported
 from k2common.observability.logging import configure, get_logger
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.door import Door
+from k2common.runtime.metrics import START, ServiceMetrics
 from k2common.runtime.readiness import Readiness
-from k2common.runtime.retry import delays, wait_or_stop
+from k2common.runtime.retry import Retried, delays, untold, wait_or_stop
 from k2common.settings.block import Block
 from k2common.settings.load import effective, load, secrets
 from k2common.settings.service import HttpSettings, ObservabilitySettings, ServiceSettings
@@ -55,6 +56,7 @@ class Runtime:
     readiness: Readiness = field(default_factory=Readiness)
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     clock: Clock = field(default_factory=SystemClock)
+    retried: Retried = untold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ def run_service(
     log.info("settings", settings=effective(settings))
     try:
         with spans_exported(settings.observability, service=name, replica=settings.service.replica):
-            asyncio.run(_run(settings, build))
+            asyncio.run(_run(settings, build, ServiceMetrics(service=name)))
     except* SetupError as group:
         log.error("the service cannot run as configured", error="; ".join(map(str, _leaves(group))))
         sys.exit(EXIT_SETUP)
@@ -99,12 +101,13 @@ def run_service(
     sys.exit(0)
 
 
-async def _run(settings: Settings, build: Build[Settings]) -> None:
-    runtime = Runtime()
+async def _run(settings: Settings, build: Build[Settings], metrics: ServiceMetrics) -> None:
+    runtime = Runtime(retried=metrics.retried)
+    metrics.tell_parts(lambda: runtime.readiness.parts)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.stop.set)
-    work = asyncio.create_task(_serve(settings, build, runtime))
+    work = asyncio.create_task(_serve(settings, build, runtime, metrics))
     stopping = asyncio.create_task(runtime.stop.wait())
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -120,8 +123,9 @@ async def _serve(
     settings: Settings,
     build: Build[Settings],
     runtime: Runtime,
+    metrics: ServiceMetrics,
 ) -> None:
-    door = Door()
+    door = Door(metrics.registry)
     config = uvicorn.Config(
         door,
         host=settings.http.host,
@@ -134,7 +138,7 @@ async def _serve(
     server = uvicorn.Server(config)
     answered = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_work(settings, build, runtime, door=door, answered=answered))
+        group.create_task(_work(settings, build, runtime, metrics, door=door, answered=answered))
         group.create_task(_stop_with(server, runtime.stop))
         # `serve` would take the signals, which are the runtime's, and end the loops in mid-step.
         await server._serve()  # noqa: SLF001
@@ -143,13 +147,21 @@ async def _serve(
 
 
 async def _work(
-    settings: Settings, build: Build[Settings], runtime: Runtime, *, door: Door, answered: asyncio.Event
+    settings: Settings,
+    build: Build[Settings],
+    runtime: Runtime,
+    metrics: ServiceMetrics,
+    *,
+    door: Door,
+    answered: asyncio.Event,
 ) -> None:
     """Build the service, as often as a neighbour is away, and run its loops until they are stopped."""
     waits = delays(first=0.1, limit=5, random=Random())  # noqa: S311 - scatters retries
+    runtime.readiness.waiting(START, "it is starting")
     while not runtime.stop.is_set():
         try:
-            async with build(settings, replace(runtime, metrics=CollectorRegistry())) as service:
+            async with build(settings, replace(runtime, metrics=metrics.with_others())) as service:
+                runtime.readiness.ready(START)
                 door.open(service.app)
                 async with asyncio.TaskGroup() as group:
                     for loop in service.loops:
@@ -160,6 +172,7 @@ async def _work(
         except TransientError as error:
             log.warning("the service waits for a neighbour", error=str(error))
             door.waiting(str(error))
+            runtime.retried(START)
             await wait_or_stop(runtime.stop, next(waits))
 
 

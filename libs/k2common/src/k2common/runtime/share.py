@@ -13,7 +13,7 @@ from typing import TypeAlias
 from k2common.kafka.consumer import Membership, Place
 from k2common.observability.logging import get_logger
 from k2common.runtime.readiness import Readiness
-from k2common.runtime.retry import until_stopped
+from k2common.runtime.retry import Retried, until_stopped, untold
 from k2common.settings.kafka import KafkaSettings
 
 PART = "kafka group"
@@ -34,6 +34,7 @@ class Share:
         topics: Sequence[str],
         works: Callable[[Set[Place]], Mapping[str, Work]],
         readiness: Readiness,
+        retried: Retried = untold,
     ) -> None:
         """`works` gives the work on a share, by name."""
         self._settings = settings
@@ -41,6 +42,7 @@ class Share:
         self._topics = topics
         self._works = works
         self._readiness = readiness
+        self._retried = retried
         self._changes: asyncio.Queue[tuple[Set[Place], asyncio.Event]] = asyncio.Queue()
         readiness.waiting(PART, "not a member yet")
 
@@ -76,7 +78,9 @@ class Share:
                 ended.set()
                 await _all(tasks)
                 ended = asyncio.Event()
-                tasks = {_start(name, work, ended) for name, work in self._works(places).items()}
+                tasks = {
+                    _start(name, work, ended, self._retried) for name, work in self._works(places).items()
+                }
                 self._readiness.ready(PART)
                 log.info("share changed", partitions=sorted(f"{topic} {number}" for topic, number in places))
                 taken_in.set()
@@ -88,9 +92,11 @@ class Share:
                 self._changes.get_nowait()[1].set()
 
 
-def _start(name: str, work: Work, ended: asyncio.Event) -> asyncio.Task[None]:
+def _start(name: str, work: Work, ended: asyncio.Event, retried: Retried) -> asyncio.Task[None]:
     random = Random()  # noqa: S311 - scatters retries
-    return asyncio.create_task(until_stopped(lambda: work(ended), stop=ended, name=name, random=random))
+    return asyncio.create_task(
+        until_stopped(lambda: work(ended), stop=ended, name=name, random=random, retried=retried)
+    )
 
 
 async def _all(tasks: Set[asyncio.Task[None]]) -> None:

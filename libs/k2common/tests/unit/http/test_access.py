@@ -115,6 +115,23 @@ def test_a_rotated_key_has_its_grace_and_a_revoked_one_has_none(clock: Clock, fi
     assert keys.find(new) is None
 
 
+def test_it_is_told_when_a_key_in_use_ends(clock: Clock, file: Path) -> None:
+    old = create(file, name="a", scopes=["read"], now=NOW)
+    unused = create(file, name="b", scopes=["read"], now=NOW)
+    keys = KeyFile(file, clock=clock)  # type: ignore[arg-type]
+    first, second = listed(file)
+    rotate(file, first.id, grace=timedelta(days=7), now=NOW)
+    rotate(file, second.id, grace=timedelta(days=1), now=NOW)
+    clock.seconds = 2
+    assert keys.left_seconds() is None
+    assert keys.find(old) is not None
+    assert keys.left_seconds() == 7 * 86_400 - 2
+    assert keys.find(unused) is not None
+    assert keys.left_seconds() == 86_400 - 2
+    clock.seconds = 2 * 86_400
+    assert keys.left_seconds() is None
+
+
 def test_the_file_holds_no_secret_and_is_its_owners(clock: Clock, file: Path) -> None:
     text = create(file, name="a", scopes=["read"], now=NOW)
     assert text.split("_", 2)[2] not in file.read_text()

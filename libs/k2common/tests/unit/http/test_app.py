@@ -101,3 +101,12 @@ def test_a_page_token_is_only_taken_as_it_was_given() -> None:
             verify(wrong, key)
         assert refused.value.code == "INVALID_PAGE_TOKEN"
     assert json.dumps(token)
+
+
+async def test_answers_are_counted_by_template_with_their_bytes(client: httpx.AsyncClient) -> None:
+    size = sum([len((await client.get(f"/v1/things/{name}")).content) for name in ("BHP", "RIO")])
+    text = (await client.get("/metrics")).text
+    assert f'k2_http_requests_answered_bytes_total{{route="/v1/things/{{name}}"}} {size:.1f}' in text
+    assert 'k2_http_requests_answered_seconds_count{route="/v1/things/{name}"} 2.0' in text
+    assert "k2_http_requests_running 1.0" in text
+    assert "BHP" not in text

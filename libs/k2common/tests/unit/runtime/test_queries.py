@@ -3,13 +3,18 @@
 import asyncio
 from collections.abc import Iterator
 
+import duckdb
 import pytest
 from k2common.engine.connection import Engine, QueryInterrupted, QueryTooLarge
+from k2common.observability.metrics import CollectorRegistry
 from k2common.runtime import timings
+from k2common.runtime.gate import Overloaded
 from k2common.runtime.queries import Queries
+from k2common.runtime.query_metrics import QueriesMetrics
 from k2common.settings.engine import EngineSettings
 
 ENDLESS = "SELECT count(*) FROM range(100000000000) a"
+OUTCOMES = ("answered", "interrupted", "failed", "cancelled")
 SETTINGS = EngineSettings(
     memory_megabytes=128, spill_megabytes=1, concurrent_queries=1, open_streams=2, query_seconds=20
 )
@@ -75,4 +80,41 @@ async def test_the_steps_of_a_request_are_timed(engine: Engine) -> None:
     timings.begin()
     await one(made)
     assert list(timings.so_far()) == ["query_ms"]
+    made.close()
+
+
+async def test_how_queries_wait_run_and_end_is_told(engine: Engine) -> None:
+    registry = CollectorRegistry()
+    settings = SETTINGS.model_copy(update={"query_seconds": 1.0, "waiting_queries": 1})
+    made = Queries(engine, settings, metrics=QueriesMetrics(registry))
+
+    def read(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert await one(made) == 1
+    with pytest.raises(QueryInterrupted):
+        await made.table(ENDLESS, {})
+    with pytest.raises(duckdb.Error):
+        await made.table("SELECT nothing", {})
+    running = [asyncio.create_task(made.table(ENDLESS, {})) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert (read("k2_queries_running"), read("k2_queries_waiting")) == (1, 1)
+    with pytest.raises(Overloaded):
+        await one(made)
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+    batches = made.batches("SELECT range AS n FROM range(200000) ORDER BY hash(n)", {}, rows=1000)
+    await anext(batches)
+    assert read("k2_streams_running") == 1
+    assert read("k2_databases_opened") == 1
+    assert (read("k2_engine_used_bytes") or 0) > 0
+    await batches.aclose()
+    outcomes = {name: read("k2_queries_finished_total", outcome=name) for name in OUTCOMES}
+    assert outcomes == {"answered": 2, "interrupted": 1, "failed": 1, "cancelled": 1}
+    assert read("k2_queries_refused_total", reason="overloaded") == 1
+    assert read("k2_queries_run_seconds_count") == 5
+    assert (read("k2_queries_waited_seconds_count") or 0) >= 5
+    assert read("k2_engine_allowed_bytes") == 128_000_000
+    assert read("k2_engine_spilled_bytes") == 0
     made.close()

@@ -1,0 +1,67 @@
+"""What a transaction adds to the metrics, and how far a partition's work lags."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from k2common.schemas.datasets import DATASETS
+
+from csv_loader.metrics import LoaderMetrics
+from csv_loader.processing import Processed
+
+OF_TOPIC = {dataset.topic.name: dataset.name for dataset in DATASETS.values()}
+
+
+def count(chunks: Sequence[Processed], metrics: LoaderMetrics) -> None:
+    """Count the chunks of a transaction that is committed."""
+    for processed in chunks:
+        dataset = processed.chunk.upload.dataset
+        rows = metrics.rows.labels
+        rows(dataset, "accepted").inc(processed.rows_accepted)
+        rows(dataset, "rejected").inc(processed.rows_rejected)
+        rows(dataset, "filtered").inc(processed.rows_filtered)
+        for (_, code), number in processed.errors.items():
+            metrics.rejected.labels(dataset, code).inc(number)
+        for output in processed.outputs:
+            size = sum(len(batch.payload) for batch in output.batches)
+            metrics.published_bytes.labels(OF_TOPIC[output.topic]).inc(size)
+        metrics.bytes.inc(processed.chunk.message["length"])
+        metrics.chunks.inc(not processed.chunk.message["terminal"])
+    metrics.batch_chunks.observe(len(chunks))
+    metrics.batch_rows.observe(sum(processed.rows_read for processed in chunks))
+
+
+class Lag:
+    """Tells how many chunks of a partition are not loaded, and how old the oldest in hand is."""
+
+    def __init__(self, partition: int, *, metrics: LoaderMetrics) -> None:
+        self._partition = str(partition)
+        self._metrics = metrics
+        self._oldest: deque[float] = deque()
+
+    def came(self, messages: Sequence[Any], *, beyond: int) -> None:
+        """A batch of Kafka's messages was taken, and `beyond` it there are others."""
+        self._oldest.append(messages[0].timestamp / 1000)
+        self._metrics.waiting.labels(self._partition).set(len(messages) + beyond)
+        self._tell()
+
+    def loaded(self) -> None:
+        """The batch that came first is loaded."""
+        self._oldest.popleft()
+        self._tell()
+
+    def nothing_came(self) -> None:
+        """The log's end is reached."""
+        self._metrics.waiting.labels(self._partition).set(0)
+        self._tell()
+
+    def end(self) -> None:
+        """From now on another replica tells."""
+        self._oldest.clear()
+        self._metrics.waiting.labels(self._partition).set(0)
+        self._metrics.waiting_seconds.forget(self._partition)
+
+    def _tell(self) -> None:
+        self._metrics.waiting_seconds.since(self._oldest[0] if self._oldest else None, self._partition)
