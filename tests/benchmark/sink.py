@@ -54,7 +54,7 @@ from tests.benchmark.fleet import _cpu, _dataset
 
 ROOT = Path(__file__).parents[2]
 BLOCK_ROWS = 500_000
-COMMIT_ROWS = 300_000
+COMMIT_ROWS = 200_000
 BATCH_BYTES = 1_000_000
 
 

@@ -15,7 +15,7 @@ class SinkSettings(Block):
         default=0.25, gt=0, le=60, description="Commit at least this often while rows arrive."
     )
     commit_rows: int = Field(
-        default=300_000, ge=1_000, le=5_000_000, description="Commit earlier once so many rows have come."
+        default=200_000, ge=1_000, le=5_000_000, description="Commit earlier once so many rows have come."
     )
     commit_bytes: int = Field(
         default=256 * 1024 * 1024,

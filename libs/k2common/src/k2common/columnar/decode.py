@@ -111,7 +111,8 @@ class RecordDecoder:
                     poison += slow.poison
                     redriven += slow.redriven
                 tables.append(table)
-        rows = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        # In one piece, for whoever sorts them holds the pieces beside it otherwise.
+        rows = pa.concat_tables(tables).combine_chunks() if tables else self.schema.empty_table()
         return Decoded(rows=rows, poison=poison, redriven=redriven)
 
     def _fast(
