@@ -1,11 +1,10 @@
-"""Kills a service of a running fleet while Prometheus scrapes it, and keeps the series for the rules' tests.
+"""Kills services of a running fleet while Prometheus scrapes it, and keeps the series for the rules' tests.
 
-    python -m tests.observability.record_kill iceberg-sink [--away 150]
-    python -m tests.observability.record_kill iceberg-sink --times 3
+    python -m tests.observability.record_kill [--away 110]
 
-Uploads come all the time. The supervisor is held back for as long as the service is to stay away; with
-`--times` it is not, and starts the service again each time. Kept are the metrics that the rules read, as
-promtool's input series on the grid of the scrapes, in `recorded/<service>-<away or restarted>.yml`.
+The sink and then the loader are killed and stay away, for so long the supervisor is held back; then the
+loader is killed three times and started each time. Uploads come all the time. Kept are the metrics that the
+rules read, as promtool's input series on the grid of the scrapes, in `recorded/`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,9 @@ ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules"
 RECORDED = Path(__file__).parent / "recorded"
 STEP_SECONDS = 5
-QUIET_SECONDS = 60
+QUIET_SECONDS = 45
+KILLED = ("iceberg-sink", "csv-loader")
+TIMES = 3
 UPLOADS_PER_SECOND = 2
 HEADER = "ts_event_ns,symbol,venue,price,size\n"
 START_NS = 1_700_000_000_000_000_000
@@ -45,20 +46,31 @@ START_NS = 1_700_000_000_000_000_000
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("service", choices=SERVICES)
-    parser.add_argument("--away", type=int, default=150, help="seconds without the service")
-    parser.add_argument("--times", type=int, default=0, help="kill it so often, and let it start each time")
-    options = parser.parse_args()
+    parser.add_argument("--away", type=int, default=110, help="seconds without the service")
+    away = parser.parse_args().away
     cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
     programs, port = install(cache), free_port()
     with tempfile.TemporaryDirectory() as home, running_fleet(Path(home) / "fleet", cache) as fleet:
         config = Path(home) / "prometheus.yml"
         config.write_text(yaml.safe_dump(scrape_config(fleet)), "utf-8")
-        with running_prometheus(programs, config, home=Path(home) / "p", port=port) as prometheus:
-            recorded = _record(fleet, prometheus, options)
-    name = f"{options.service}-{'restarted' if options.times else 'away'}.yml"
-    (RECORDED / name).write_text(yaml.safe_dump(recorded, sort_keys=False, width=10_000), "utf-8")
-    print(f"{name}: {len(recorded['input_series'])} series")
+        with (
+            running_prometheus(programs, config, home=Path(home) / "p", port=port) as prometheus,
+            _uploads(fleet),
+        ):
+            for service in KILLED:
+                _keep(
+                    f"{service}-away",
+                    _recorded(prometheus, service, lambda s: _killed_and_held(fleet, s, away)),
+                )
+            _keep(
+                "csv-loader-restarted", _recorded(prometheus, KILLED[-1], lambda s: _killed_again(fleet, s))
+            )
+
+
+def _keep(name: str, recorded: Mapping[str, Any]) -> None:
+    RECORDED.mkdir(exist_ok=True)
+    (RECORDED / f"{name}.yml").write_text(yaml.safe_dump(recorded, sort_keys=False, width=10_000), "utf-8")
+    print(f"{name}: {len(recorded['input_series'])} series", flush=True)
 
 
 def scrape_config(fleet: Fleet) -> Mapping[str, Any]:
@@ -72,22 +84,14 @@ def scrape_config(fleet: Fleet) -> Mapping[str, Any]:
     }
 
 
-def _record(fleet: Fleet, prometheus: Prometheus, options: argparse.Namespace) -> Mapping[str, Any]:
+def _recorded(prometheus: Prometheus, service: str, kill: Callable[[str], None]) -> Mapping[str, Any]:
     started = time.time()
-    with _uploads(fleet):
-        time.sleep(QUIET_SECONDS)
-        killed = time.time()
-        if options.times:
-            for _ in range(options.times):
-                fleet.kill(options.service)
-                fleet.wait_ready(options.service)
-                time.sleep(2 * STEP_SECONDS)
-        else:
-            _kill_and_hold(fleet, options.service, options.away)
-        back = time.time()
-        time.sleep(QUIET_SECONDS)
-    time.sleep(2 * STEP_SECONDS)
-    return _kept(prometheus, options.service, started=started, killed=killed, back=back)
+    time.sleep(QUIET_SECONDS)
+    killed = time.time()
+    kill(service)
+    back = time.time()
+    time.sleep(QUIET_SECONDS)
+    return _kept(prometheus, service, started=started, killed=killed, back=back)
 
 
 def _kept(
@@ -114,7 +118,14 @@ def read_by_rules() -> Sequence[str]:
     return ["up", "process_start_time_seconds", *sorted(ours)]
 
 
-def _kill_and_hold(fleet: Fleet, service: str, seconds: int) -> None:
+def _killed_again(fleet: Fleet, service: str) -> None:
+    for _ in range(TIMES):
+        fleet.kill(service)
+        fleet.wait_ready(service)
+        time.sleep(2 * STEP_SECONDS)
+
+
+def _killed_and_held(fleet: Fleet, service: str, seconds: int) -> None:
     supervisor = cli.supervisor_pid(fleet.settings)
     pid = fleet.pid(service)
     assert supervisor is not None

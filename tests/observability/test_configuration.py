@@ -1,6 +1,5 @@
 """Prometheus reads the project's configuration, and scrapes with it."""
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -8,33 +7,25 @@ import yaml
 from k2local.ports import free_port
 from k2local.prometheus import Programs, running_prometheus
 
-ROOT = Path(__file__).parents[2]
+from tests.observability.promtool import RULES, promtool
 
-
-def check(programs: Programs, config: Path) -> None:
-    done = subprocess.run(
-        [programs.promtool, "check", "config", "--lint-fatal", config],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+CHECK = ("check", "config", "--lint-fatal")
 
 
 def test_promtool_finds_nothing_wrong_with_the_configuration(programs: Programs) -> None:
-    check(programs, ROOT / "deploy" / "prometheus" / "prometheus.yml")
+    promtool(programs, *CHECK, RULES.parent / "prometheus.yml")
 
 
 def test_promtool_finds_nothing_wrong_with_the_configuration_for_kubernetes(
     programs: Programs, tmp_path: Path
 ) -> None:
-    told = yaml.safe_load((ROOT / "deploy" / "prometheus" / "kubernetes.yml").read_text("utf-8"))
+    told = yaml.safe_load((RULES.parent / "kubernetes.yml").read_text("utf-8"))
     for job in told["scrape_configs"]:
         # Debian builds the server without this way to find targets.
         assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
     config = tmp_path / "prometheus.yml"
     config.write_text(yaml.safe_dump(told), "utf-8")
-    check(programs, config)
+    promtool(programs, *CHECK, config)
 
 
 def test_a_running_server_scrapes_what_its_configuration_names(programs: Programs, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every alert has a test that it fires, one that it stays silent, and a runbook whose commands exist."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,6 +97,26 @@ def test_rules_and_runbooks_name_metrics_and_labels_that_exist() -> None:
             for label, values in re.findall(r'(\w+)[=!]~?"([^"]*)"', labels):
                 if label not in OF_TARGETS:
                     assert not allowed[label] or set(values.split("|")) <= set(allowed[label]), (name, label)
+
+
+def test_a_runbook_shows_the_board_and_panels_to_look_at() -> None:
+    files = [
+        json.loads(path.read_text("utf-8")) for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")
+    ]
+    boards = {
+        board["title"].removeprefix("K2 / "): {p.get("title") for p in board["panels"]} for board in files
+    }
+    for page in pages():
+        look = page.read_text("utf-8").split("## Look\n")[1].split("\n## ")[0]
+        ((board, panels),) = re.findall(r"^Board \*([^*]+)\*: (.+)\.$", look, re.MULTILINE)
+        assert set(re.findall(r"\*([^*]+)\*", panels)) <= boards[board], page.name
+
+
+def test_what_a_log_is_said_to_say_is_in_the_code() -> None:
+    texts = [path.read_text("utf-8") for path in pages()]
+    said = {text for page in texts for text in re.findall(r"(?:says|for) `([a-z]+(?: [a-z]+)+)`", page)}
+    assert len(said) > 3
+    assert [text for text in said if f'"{text}"' not in code()] == []
 
 
 def instructions() -> list[tuple[str, str]]:
