@@ -97,7 +97,7 @@ def remove() -> None:
     for module in (loading, ending):
         module.joined = _nothing  # type: ignore[assignment]
         module.inject = lambda: ()  # type: ignore[assignment]
-        module.spans = SimpleNamespace(start_as_current_span=_nothing)  # type: ignore[assignment]
+    ending.begun = _nothing  # type: ignore[assignment]
 
 
 def chunk_of_trades(codec: MessageCodec) -> bytes:

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from k2local.store import SECRET
 from k2local.testing import Fleet, running_fleet
+
+from tests.e2e.logs import lines, texts
 
 ROOT = Path(__file__).parents[3]
 ROWS = 20_000
 START = 1_700_000_000_000_000_000
+PAGE_KEY = "S1GNS-PAGES"
 
 
 def file_of(symbol: str) -> bytes:
@@ -28,7 +32,8 @@ def lines_of(fleet: Fleet, symbol: str, as_of: str) -> list[int]:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
-    with running_fleet(tmp_path_factory.mktemp("s3-fleet"), cache, on_s3=True) as running:
+    environ = {"K2_GATEWAY__PAGE_KEY": PAGE_KEY, "K2_QUERY__CITATION_KEY": PAGE_KEY}
+    with running_fleet(tmp_path_factory.mktemp("s3-fleet"), cache, on_s3=True, environ=environ) as running:
         yield running
 
 
@@ -55,3 +60,14 @@ def test_kills_of_sink_and_store_lose_and_double_nothing(fleet: Fleet) -> None:
         receipt = fleet.receipt(answer.json()["data"]["upload_id"])
         assert (receipt["state"], receipt["rows"]["committed"]) == ("committed", ROWS)
         assert lines_of(fleet, symbol, receipt["version"]) == list(range(2, ROWS + 2))
+
+
+def test_the_logs_of_it_all_are_json_and_hold_no_key(fleet: Fleet) -> None:
+    told = {line["event"] for line in lines(fleet.settings)}
+    # The store was away: what went wrong is told.
+    assert {"settings", "upload settled", "work failed and is tried again"} <= told
+    secrets = (SECRET, PAGE_KEY)
+    found = [
+        (name, secret) for name, text in texts(fleet.settings).items() for secret in secrets if secret in text
+    ]
+    assert found == []

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from k2common.observability.tracing import (
     carried,
     extract,
@@ -12,6 +13,10 @@ from k2common.observability.tracing import (
     present_ids,
     tracer,
 )
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
@@ -51,3 +56,13 @@ def test_another_trace_is_not_taken_for_the_parent() -> None:
 
 def test_times_are_nanoseconds() -> None:
     assert nanoseconds(datetime(1970, 1, 1, 0, 0, 1, 5, UTC)) == 1_000_005_000
+
+
+def test_a_span_that_fails_names_the_error_and_does_not_quote_it() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with pytest.raises(ValueError, match="ROW"), joined(provider.get_tracer("test"), "parse", (), rows=1):
+        raise ValueError("a ROW that is no number")
+    (span,) = exporter.get_finished_spans()
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "ValueError")
+    assert (span.events, dict(span.attributes or {})) == ((), {"k2.rows": 1})

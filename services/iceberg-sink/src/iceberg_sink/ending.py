@@ -15,6 +15,7 @@ from k2common.observability.tracing import (
     UPLOAD_TRACE,
     Carried,
     Span,
+    begun,
     inject,
     joined,
     nanoseconds,
@@ -64,7 +65,7 @@ class Applied:
 @contextmanager
 def commit_span(table: str, *, rows: int) -> Iterator[Span]:
     """The span of one commit."""
-    with spans.start_as_current_span("commit", attributes={"k2.table": table, "k2.rows": rows}) as span:
+    with begun(spans, "commit", attributes={"k2.table": table, "k2.rows": rows}) as span:
         yield span
 
 

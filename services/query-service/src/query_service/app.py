@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from k2common.engine.connection import Engine
 from k2common.http.app import install
 from k2common.http.compression import install_compression
@@ -52,6 +53,9 @@ DESCRIPTION = (
     "Trades, quotes and reference data. Every answer names the version that it was read from, and can be "
     "asked for again as of it."
 )
+
+UNTOLD: TelemetryConfig = {"tracing": False, "operation_spans": False, "metrics": False, "logs": False}
+"""The framework's own spans would name probes and parameters, and quote errors."""
 
 
 @asynccontextmanager
@@ -135,7 +139,11 @@ def parts_of(
 def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     """All endpoints with what every HTTP service has."""
     app = FastAPI(
-        title="K2 query-service", version="1", description=DESCRIPTION, responses=problems(*READING)
+        title="K2 query-service",
+        version="1",
+        description=DESCRIPTION,
+        responses=problems(*READING),
+        telemetry=UNTOLD,
     )
     app.include_router(rows_routes(parts))
     app.include_router(bars_routes(parts))

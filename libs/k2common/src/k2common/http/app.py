@@ -22,7 +22,7 @@ from k2common.http.access import Access
 from k2common.http.metrics import RequestMetrics
 from k2common.http.problems import Problem, problem_response
 from k2common.observability.logging import bound, get_logger
-from k2common.observability.tracing import NoOpTracer, SpanKind, extract_http, tracer
+from k2common.observability.tracing import NoOpTracer, SpanKind, begun, extract_http, tracer
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.readiness import Readiness
 from k2common.settings.service import HttpSettings
@@ -172,7 +172,7 @@ def _traced(scope: Scope, status: Sequence[int]) -> Iterator[None]:
     """In the span of a request, and its failure in the log; `status` holds the answer's code once known."""
     context = extract_http(Headers(scope=scope))
     asked = spans if scope["path"] not in PROBES else NoOpTracer()
-    with asked.start_as_current_span("http request", context=context, kind=SpanKind.SERVER) as span:
+    with begun(asked, "http request", context=context, kind=SpanKind.SERVER) as span:
         try:
             yield
         except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, Tracer
+from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from k2common.domain.time import EPOCH
@@ -78,6 +78,22 @@ def present_ids() -> Mapping[str, str]:
 
 
 @contextmanager
+def begun(spans: Tracer, name: str, /, **given: Any) -> Iterator[Span]:
+    """The present span is a new one; `given` is what `Tracer.start_as_current_span` takes.
+
+    It fails with the name of an error and not with its text, which may quote a row.
+    """
+    with spans.start_as_current_span(
+        name, record_exception=False, set_status_on_exception=False, **given
+    ) as span:
+        try:
+            yield span
+        except Exception as error:
+            span.set_status(StatusCode.ERROR, type(error).__name__)
+            raise
+
+
+@contextmanager
 def joined(
     spans: Tracer,
     name: str,
@@ -92,8 +108,9 @@ def joined(
     It began at `since_ns`, nanoseconds since 1970, or now. Attributes are `k2.<name>`.
     """
     named = {f"k2.{key}": value for key, value in attributes.items()}
-    with spans.start_as_current_span(
-        name, context=extract(headers), links=link_to_present(), attributes=named, start_time=since_ns
+    links = link_to_present()
+    with begun(
+        spans, name, context=extract(headers), links=links, attributes=named, start_time=since_ns
     ) as span:
         yield span
 
