@@ -78,8 +78,11 @@ def tell_ended(change: Applied, version: Version, *, trace_of: Callable[[str], C
     for upload_id, outcome in change.ended(version).items():
         told = {"upload_id": upload_id, "table": version.table, "version": version.number, "outcome": outcome}
         trace = trace_of(upload_id)
+        if not trace:
+            log.info("upload settled", **told)
+            continue
         with joined(spans, "settle upload", trace, since_ns=change.began_ns, **told):
             log.info("upload settled", **told)
-            if trace and outcome == VISIBLE and len(carried) < UPLOADS_CARRIED:
+            if outcome == VISIBLE and len(carried) < UPLOADS_CARRIED:
                 carried += [(UPLOAD_TRACE, value) for name, value in inject() if name == TRACEPARENT]
     return tuple(carried)

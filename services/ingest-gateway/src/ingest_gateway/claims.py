@@ -118,6 +118,7 @@ class _Partition:
                 claim = decide(self._claims.get(key))
                 if claim is None:
                     return self._claims.get(key)
+                trace = inject()
                 async with producer.transaction() as work:
                     for message in messages:
                         await work.send(
@@ -125,7 +126,7 @@ class _Partition:
                             key=message.key.encode(),
                             value=message.value,
                             partition=message.partition,
-                            headers=inject(),
+                            headers=trace,
                         )
                     value = self._codec.encode(claim.to_avro())
                     await work.send(
