@@ -71,7 +71,7 @@ class Load:
 
 async def run(fleet: Fleet, *, minutes: float, per_second: float, rows: int) -> Load:
     """Uploads at a steady rate, whatever the answers do."""
-    limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
+    limits = httpx.Limits(max_connections=200, keepalive_expiry=2)
     async with httpx.AsyncClient(timeout=GIVE_UP_SECONDS, limits=limits) as client:
         load = Load(fleet, client, rows=rows)
         started = time.monotonic()

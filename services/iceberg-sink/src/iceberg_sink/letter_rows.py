@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
-from k2common.columnar.arrow import arrow_schema
+from k2common.columnar.arrow import arrow_schema_of
 from k2common.columnar.record_batch import FetchedBatch, records_section
 from k2common.columnar.records import read_records
 from k2common.domain.dead_letters import DeadLetter, Position
@@ -20,7 +20,7 @@ from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rows import read_rows
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.schemas.datasets import DEAD_LETTERS, avro_schema
+from k2common.schemas.datasets import DEAD_LETTERS
 
 from iceberg_sink.batches import Written, with_epoch, write_files
 
@@ -101,7 +101,7 @@ class LetterWriter:
 
 SCHEMA = pa.schema(
     [
-        *arrow_schema(avro_schema(DEAD_LETTERS.topic.schema)),
+        *arrow_schema_of(DEAD_LETTERS.topic.schema),
         pa.field("kafka_partition", pa.int32()),
         pa.field("kafka_offset", pa.int64()),
     ]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from k2common.columnar.arrow import arrow_schema
+from k2common.columnar.arrow import arrow_schema_of
 from k2common.iceberg.catalog import Catalog
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rows import read_rows
 from k2common.runtime.blocking import Blocking
-from k2common.schemas.datasets import REJECTS, avro_schema
+from k2common.schemas.datasets import REJECTS
 from k2common.versions import format_token
 
 COLUMNS = ("line", "byte_offset", "column", "code", "message", "raw")
@@ -68,7 +68,7 @@ class Rejects:
 
     def _rows(self, upload_id: str, after_line: int, limit: int | None) -> tuple[str | None, pa.Table]:
         version = self._reader.refresh(REJECTS.table)
-        schema = arrow_schema(avro_schema(REJECTS.topic.schema))
+        schema = arrow_schema_of(REJECTS.topic.schema)
         nothing = pa.schema([schema.field(name) for name in COLUMNS]).empty_table()
         if version is None:
             return None, nothing

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+
+from k2common.schemas.datasets import avro_schema
 
 Column: TypeAlias = Any
 """A pa.Array. The stubs lack much of what binary and nested ones can do."""
@@ -32,6 +35,12 @@ def arrow_schema(avro: Mapping[str, Any]) -> pa.Schema:
     Raises KeyError for an Avro type that no dataset uses.
     """
     return pa.schema([_field(entry) for entry in avro["fields"]])
+
+
+@cache
+def arrow_schema_of(name: str) -> pa.Schema:
+    """The Arrow schema of our Avro schema `name`."""
+    return arrow_schema(avro_schema(name))
 
 
 def unwrap(avro_type: Any) -> tuple[Any, bool]:

@@ -15,10 +15,10 @@ from uuid import uuid4
 import duckdb
 import pyarrow as pa
 
-from k2common.columnar.arrow import arrow_schema
+from k2common.columnar.arrow import arrow_schema_of
 from k2common.engine.store import attach_store
 from k2common.errors import K2Error, TransientError
-from k2common.schemas.datasets import TABLES, Dataset, OwnTable, avro_schema
+from k2common.schemas.datasets import TABLES, Dataset, OwnTable
 from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
 
@@ -129,7 +129,7 @@ def open_database(settings: EngineSettings, warehouse: IcebergSettings | None) -
 def create_empty_tables(database: Any, datasets: Iterable[Dataset | OwnTable]) -> None:
     """Tables that give a union its columns and types where a version has no file, or older ones."""
     for dataset in datasets:
-        empty = arrow_schema(avro_schema(dataset.schema)).empty_table()
+        empty = arrow_schema_of(dataset.schema).empty_table()
         with database.cursor() as cursor:
             cursor.register("empty_rows", empty)
             cursor.execute(f"CREATE TABLE {empty_table(dataset.name)} AS SELECT * FROM empty_rows")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from k2common.columnar.arrow import arrow_schema
+from k2common.columnar.arrow import arrow_schema_of
 from k2common.engine.scan import Parameters
 from k2common.engine.text import MICROSECONDS, columns_of, exact, flat, quoted
-from k2common.schemas.datasets import Dataset, avro_schema
+from k2common.schemas.datasets import Dataset
 
 ATTRIBUTE = "attributes."
 
@@ -87,5 +87,5 @@ class Shape:
     def _field(self, name: str) -> pa.Field:
         schema = self.schema
         if schema is None:
-            schema = arrow_schema(avro_schema(self.dataset.topic.schema))
+            schema = arrow_schema_of(self.dataset.topic.schema)
         return schema.field(name)

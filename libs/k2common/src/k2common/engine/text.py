@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2common.columnar.arrow import Column, arrow_schema
-from k2common.schemas.datasets import Dataset, OwnTable, avro_schema
+from k2common.columnar.arrow import Column, arrow_schema_of
+from k2common.schemas.datasets import Dataset, OwnTable
 
 TYPES = {"trades": "trade", "quotes": "quote"}
 """A row's `type` in a stream of several datasets."""
@@ -15,12 +15,12 @@ TYPES = {"trades": "trade", "quotes": "quote"}
 
 def columns_of(dataset: Dataset | OwnTable) -> list[str]:
     """The dataset's columns as every format gives them, in their order."""
-    return list(arrow_schema(avro_schema(dataset.schema)).names)
+    return list(arrow_schema_of(dataset.schema).names)
 
 
 def json_expression(dataset: Dataset | OwnTable, *, typed: bool = False) -> str:
     """An SQL expression for a row as one JSON object; `typed` puts `type` first."""
-    schema = arrow_schema(avro_schema(dataset.schema))
+    schema = arrow_schema_of(dataset.schema)
     entries = [f"'type': '{TYPES[dataset.name]}'"] if typed else []
     entries += [f"'{field.name}': {exact(field)}" for field in schema]
     return f"to_json({{{', '.join(entries)}}})"
@@ -28,7 +28,7 @@ def json_expression(dataset: Dataset | OwnTable, *, typed: bool = False) -> str:
 
 def text_expressions(dataset: Dataset | OwnTable) -> str:
     """The dataset's columns as text for CSV; lists and maps as JSON, null as nothing."""
-    schema = arrow_schema(avro_schema(dataset.schema))
+    schema = arrow_schema_of(dataset.schema)
     return ", ".join(f"{flat(field)} AS {quoted(field.name)}" for field in schema)
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 
-from k2common.columnar.arrow import arrow_schema
+from k2common.columnar.arrow import arrow_schema_of
 from k2common.columnar.sorting import sorted_rows
 from k2common.domain.sequencing import STATE
 from k2common.errors import Fenced, TransientError
@@ -27,7 +27,7 @@ from k2common.iceberg.commit import CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
-from k2common.schemas.datasets import GAPS, avro_schema
+from k2common.schemas.datasets import GAPS
 from k2common.versions import Version
 
 EVENTS_PARTITION = 0
@@ -142,7 +142,7 @@ def _placed(events: pa.Table, *, first: int) -> pa.Table:
     """The events with their numbers as places."""
     count = events.num_rows
     return (
-        events.select(arrow_schema(avro_schema(GAPS.schema)).names)
+        events.select(arrow_schema_of(GAPS.schema).names)
         .append_column("kafka_epoch", pa.array([EPOCH] * count, pa.int32()))
         .append_column("kafka_partition", pa.array([EVENTS_PARTITION] * count, pa.int32()))
         .append_column("kafka_offset", pa.array(range(first, first + count), pa.int64()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from k2common.columnar.arrow import arrow_schema
+from k2common.columnar.arrow import arrow_schema_of
 from k2common.errors import RecordError
 from k2common.layouts.rules import (
     Choice,
@@ -79,7 +79,7 @@ def pointer(location: Sequence[str | int], document: Any) -> str:
 @cache
 def target_types(dataset: str) -> Mapping[str, Any]:
     """The dataset's columns that a rule may fill, and their Arrow types."""
-    schema = arrow_schema(avro_schema(DATASETS[dataset].topic.schema))
+    schema = arrow_schema_of(DATASETS[dataset].topic.schema)
     types: dict[str, Any] = {field.name: field.type for field in schema if field.name not in NO_TARGETS}
     return types | {name: pa.int64() for name in TIMES if f"{name}_ns" in {field.name for field in schema}}
 
@@ -87,7 +87,7 @@ def target_types(dataset: str) -> Mapping[str, Any]:
 @cache
 def required_targets(dataset: str) -> frozenset[str]:
     """The columns that a row must have and that nothing but a rule, a parameter or the layout gives."""
-    schema = arrow_schema(avro_schema(DATASETS[dataset].topic.schema))
+    schema = arrow_schema_of(DATASETS[dataset].topic.schema)
     return frozenset(field.name for field in schema if not field.nullable) - FILLED - {"asset_class"}
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2common.columnar.arrow import Column, arrow_schema
+from k2common.columnar.arrow import Column, arrow_schema_of
 from k2common.layouts import cells as read
 from k2common.layouts.checks import GIVEN
 from k2common.layouts.faults import INSTRUMENT_UNKNOWN, VALUE_MISSING, VALUE_UNKNOWN, Mask
@@ -31,7 +31,7 @@ from k2common.layouts.rules import (
     Words,
 )
 from k2common.layouts.upload import UploadSpec
-from k2common.schemas.datasets import DATASETS, avro_schema
+from k2common.schemas.datasets import DATASETS
 
 FLAG_NO_EVENT_TIME = 1
 FLAG_RECEIVED_BEFORE_EVENT = 2
@@ -63,7 +63,7 @@ class Mapper:
         self._spec = spec
         self._instruments = instruments
         self._zone = read.Zone(name=spec.timezone or layout.timezone, ambiguous=layout.ambiguous_times)
-        self._names = frozenset(arrow_schema(avro_schema(DATASETS[layout.dataset].topic.schema)).names)
+        self._names = frozenset(arrow_schema_of(DATASETS[layout.dataset].topic.schema).names)
 
     def columns(self) -> dict[str, Column]:
         """Every column of the dataset but `line`; one that the layout has no rule for is left out."""

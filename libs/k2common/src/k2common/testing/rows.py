@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from k2common.columnar.arrow import arrow_schema
+from k2common.columnar.arrow import arrow_schema_of
 from k2common.domain.time import parse_time, to_datetime
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.commit import CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.files import write
-from k2common.schemas.datasets import Dataset, avro_schema
+from k2common.schemas.datasets import Dataset
 from k2common.testing.iceberg import START, first_version
 from k2common.versions import Version
 
@@ -42,7 +42,7 @@ def rows_of(dataset: Dataset, given: Sequence[Mapping[str, Any]], *, first_offse
 
     `ts_event` may be a text or nanoseconds; prices and sizes may be text. Lines count from 1.
     """
-    schema = arrow_schema(avro_schema(dataset.schema))
+    schema = arrow_schema_of(dataset.schema)
     rows = [_row(dict(values), schema, line) for line, values in enumerate(given, start=1)]
     table = pa.Table.from_pylist(rows, schema=schema)
     count = len(rows)
