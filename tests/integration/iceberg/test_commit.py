@@ -149,8 +149,22 @@ def test_a_commit_that_lost_the_race_at_the_catalogue_is_built_anew(
     result = commit(catalog, proposal)
 
     assert (result.version.number, result.version.offsets) == (3, {0: 20, 1: 5})
+    assert result.tries == 2
     assert offsets(catalog) == list(range(20))
     assert offsets(catalog, partition=1) == list(range(5))
+
+
+def test_a_commit_says_what_the_files_of_the_table_hold(catalog: Catalog) -> None:
+    append_trades(catalog, 10)
+    foreign_append(catalog)
+    proposal = trades_proposal(catalog, trade_rows(10, 5), expected=10)
+    result, again = commit(catalog, proposal), commit(catalog, proposal)
+    totals = result.totals
+    assert totals is not None
+    sizes = [task.file.file_size_in_bytes for task in load_table(catalog, TRADES.table).scan().plan_files()]
+    assert (totals.rows, totals.files, totals.bytes) == (16, 3, sum(sizes))
+    assert (totals.removed, totals.snapshots, result.tries) == (0, 3, 1)
+    assert again == result
 
 
 def test_a_commit_without_rows_makes_a_version(catalog: Catalog) -> None:

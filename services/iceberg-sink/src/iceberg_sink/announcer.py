@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from k2common.domain.dead_letters import DeadLetter
 from k2common.errors import SetupError
 from k2common.iceberg.catalog import Catalog, load_table
+from k2common.iceberg.commit import CommitResult
 from k2common.iceberg.documents import live_versions
+from k2common.iceberg.totals import Totals, totals_of
 from k2common.kafka.producer import TransactionalProducer
 from k2common.observability.tracing import Carried
 from k2common.registry.codec import MessageCodec
@@ -25,12 +28,24 @@ FRAMING_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
-    """A version, the snapshot that carries it, and the traces that its commit belongs to."""
+    """A version, the snapshot that carries it with what the table held then, and the traces of its commit."""
 
     version: Version
     snapshot_id: int
     metadata_location: str
+    totals: Totals | None = None
     trace: Carried = ()
+
+    @classmethod
+    def of(cls, result: CommitResult, *, trace: Carried = ()) -> Self:
+        """What is to be said of a commit."""
+        return cls(
+            version=result.version,
+            snapshot_id=result.snapshot_id,
+            metadata_location=result.metadata_location,
+            totals=result.totals,
+            trace=trace,
+        )
 
 
 class Announcer:
@@ -72,7 +87,7 @@ class Announcer:
             return
         async with self.producer.transaction() as work:
             for announcement in announcements:
-                version = announcement.version
+                version, totals = announcement.version, announcement.totals
                 message = {
                     "table": version.table,
                     "number": version.number,
@@ -80,6 +95,8 @@ class Announcer:
                     "snapshot_id": announcement.snapshot_id,
                     "metadata_location": announcement.metadata_location,
                     "document": version.to_json(),
+                    "rows": None if totals is None else totals.rows,
+                    "rows_removed": None if totals is None else totals.removed,
                 }
                 await work.send(
                     COMMITS.name,
@@ -94,7 +111,10 @@ def unrecorded(catalog: Catalog, table: str, recorded: Callable[[int], bool]) ->
     loaded = load_table(catalog, table)
     return [
         Announcement(
-            version=live.version, snapshot_id=live.snapshot_id, metadata_location=loaded.metadata_location
+            version=live.version,
+            snapshot_id=live.snapshot_id,
+            metadata_location=loaded.metadata_location,
+            totals=totals_of(loaded.metadata, live.snapshot_id),
         )
         for live in reversed(live_versions(loaded.metadata))
         if not recorded(live.version.number)

@@ -90,7 +90,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             commands=commands,
             blocking=blocking,
             clock=runtime.clock,
-            metrics=SinkMetrics(runtime.metrics),
+            metrics=SinkMetrics(runtime.metrics, now=lambda: runtime.clock.now().timestamp()),
         )
 
         def rows(dataset: Dataset) -> Writer:
@@ -128,6 +128,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                 blocking=maintaining,
                 clock=runtime.clock,
                 metrics=MaintenanceMetrics(runtime.metrics),
+                told=tools.metrics.tell_contents,
                 tables=TABLES,
             )
         )
@@ -144,6 +145,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                 dataset.name: {number for place, number in dataset.places.items() if place in places}
                 for dataset in DATASETS.values()
             }
+            tools.metrics.owned({DATASETS[name].table for name, own in owned.items() if own})
             found: dict[str, Work] = {
                 DATASETS[n].table: writer(DATASETS[n], own).run for n, own in owned.items() if own
             }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from k2common.columnar.decode import Poison, SchemasNeeded
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.columnar.sorting import sorted_rows
@@ -28,7 +29,8 @@ OFFSET_BITS = 48
 class Written:
     """Rows in files that no commit names yet, where those of each upload lie, and what was no record.
 
-    `redriven` rows were dead letters once; `arrived` leaves them out.
+    `redriven` rows, `rows_redriven` of them, were dead letters once; `arrived` leaves them out. The newest
+    times of the market and of ingest are Unix seconds, None where the rows have none.
     """
 
     rows: int = 0
@@ -36,6 +38,9 @@ class Written:
     arrived: Mapping[str, Ranges] = field(default_factory=dict)
     redriven: Mapping[str, Ranges] = field(default_factory=dict)
     poison: Sequence[Poison] = ()
+    rows_redriven: int = 0
+    newest_event: float | None = None
+    newest_ingest: float | None = None
 
 
 class Writer(Protocol):
@@ -90,6 +95,9 @@ class BatchWriter:
             arrived=arrived,
             redriven=redriven,
             poison=decoded.poison,
+            rows_redriven=len(decoded.redriven),
+            newest_event=_newest(rows, "ts_event"),
+            newest_ingest=_newest(rows, "ts_ingest"),
         )
 
     def _arrivals(
@@ -116,6 +124,14 @@ def write_files(rows: pa.Table, dataset: Dataset, *, table: Table) -> Sequence[A
         return write(sorted_rows(rows, dataset.order), table=table)
     except AWAY as error:
         raise TransientError(f"{dataset.table} cannot be written to: {error}") from error
+
+
+def _newest(rows: pa.Table, column: str) -> float | None:
+    """The newest time of a column in microseconds, as Unix seconds."""
+    if column not in rows.column_names:
+        return None
+    newest = pc.max(rows[column]).cast(pa.int64()).as_py()
+    return None if newest is None else newest / 1_000_000
 
 
 def _at(rows: pa.Table, places: Sequence[tuple[int, int]]) -> Any:

@@ -220,13 +220,10 @@ class GapJob:
                 before, found.progress, found.events, now=now, retention=self._retention
             )
         finder.committed(progress)
+        self._metrics.tell_contents(GAPS.table, result.totals)
         for kind, count in _counts(found.events):
             self._metrics.gap_events.labels(kind).inc(count)
-        return Announcement(
-            version=result.version,
-            snapshot_id=result.snapshot_id,
-            metadata_location=result.metadata_location,
-        )
+        return Announcement.of(result)
 
 
 def _rows(events: pa.Table, dataset: Dataset, version: Version, *, now: datetime) -> pa.Table:

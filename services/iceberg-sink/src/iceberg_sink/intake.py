@@ -60,6 +60,11 @@ class Intake:
             await self._fetch(left)
         return None
 
+    @property
+    def held(self) -> Sequence[FetchedBatch]:
+        """What was fetched for the next commits."""
+        return [batch for batches in self._held.values() for batch in batches]
+
     async def behind(self) -> int:
         """How many records of the log, as the newest fetches know its end, were not taken yet."""
         offsets = await self._offsets()

@@ -21,6 +21,7 @@ from k2common.iceberg.orphans import Sweeper
 from k2common.iceberg.purging import Purge
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rewriting import Bounds, ForeignDeletes, ProofFailed
+from k2common.iceberg.totals import Totals
 from k2common.observability.logging import get_logger
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
@@ -64,6 +65,8 @@ class Upkeep:
     clock: Clock
     metrics: MaintenanceMetrics
     tables: Mapping[str, Dataset | OwnTable] = field(default_factory=dict)
+    told: Callable[[str, Totals | None], None] = lambda _table, _totals: None
+    """Told what a table is made of once a pass has changed it."""
 
     @property
     def bounds(self) -> Bounds:
@@ -123,6 +126,7 @@ class TableMaintenance:
             seconds = upkeep.clock.monotonic() - started
         if not dry_run:
             upkeep.metrics.seconds.labels(*labels).observe(seconds)
+            upkeep.metrics.completed.labels(*labels).set(upkeep.clock.now().timestamp())
             self.last[task] = Done(at=upkeep.clock.now(), seconds=seconds, figures=figures)
         return figures
 
@@ -151,6 +155,7 @@ class TableMaintenance:
         self._seen = done.seen
         if not dry_run:
             upkeep.metrics.compacted.labels(self.table).inc(done.files)
+            upkeep.told(self.table, done.totals)
         return {"groups": done.groups, "files": done.files, "rows": done.rows}
 
     async def _expire(self, dry_run: bool, ended: Callable[[], bool]) -> Figures:
@@ -191,15 +196,10 @@ class TableMaintenance:
         done = await upkeep.blocking.run(purge.run, hidden_since=hidden_since, now=now, dry_run=dry_run)
         await upkeep.announce(
             self._dataset,
-            [
-                Announcement(
-                    version=result.version,
-                    snapshot_id=result.snapshot_id,
-                    metadata_location=result.metadata_location,
-                )
-                for result in done.results
-            ],
+            [Announcement.of(result) for result in done.results],
         )
+        for result in done.results[-1:]:
+            upkeep.told(self.table, result.totals)
         upkeep.metrics.purged.labels(self.table).inc(done.rows)
         versions = sum(last - first + 1 for first, last in done.spans)
         return {"uploads": len(done.uploads), "rows": done.rows, "versions": versions}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Set
+
 from k2common.domain.numbering import Kind
+from k2common.iceberg.totals import Totals
 from k2common.observability.metrics import ROWS, SECONDS, TABLE, CollectorRegistry, Declarations, Label
 from k2common.schemas.datasets import DATASETS, QUOTES, TRADES
 from k2common.versions import Reason
@@ -19,8 +23,8 @@ TASK = Label(name="task", values=tuple(map(str, Task)))
 class SinkMetrics:
     """All metrics of the commits, and of gaps."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        made = Declarations(registry)
+    def __init__(self, registry: CollectorRegistry, *, now: Callable[[], float] = time.time) -> None:
+        made = Declarations(registry, now=now)
         self._intake(made)
         self._commits(made)
         self._contents(made)
@@ -46,13 +50,13 @@ class SinkMetrics:
             look="Grows: the sink is slower than what comes; see also its seconds.",
             labels=[SUNK],
         )
-        self.waiting_seconds = made.scraped(
+        self.waiting_seconds = made.aged(
             "k2_records_waiting_seconds",
             "Age of the oldest record in hand that is not committed; 0 when none waits.",
             look="The sink's lag as users feel it.",
             labels=[SUNK],
         )
-        self.held = made.scraped(
+        self.held = made.gauge(
             "k2_records_held",
             "Records in hand that are not committed.",
             look="The depth of the queue before the commits.",
@@ -77,8 +81,8 @@ class SinkMetrics:
         )
         self.redriven = made.counter(
             "k2_messages_redriven",
-            "Dead letters put back into their topic by a command.",
-            look="After a redrive.",
+            "Records committed that were dead letters once and were put back.",
+            look="After a redrive: as many as it put back.",
             labels=[SUNK],
         )
         self.commits = made.counter(
@@ -125,13 +129,13 @@ class SinkMetrics:
         )
 
     def _contents(self, made: Declarations) -> None:
-        self.event_age = made.scraped(
+        self.event_age = made.aged(
             "k2_rows_committed_event_age_seconds",
             "Now minus the newest event time that this replica has committed.",
             look="How fresh the market is that a query sees; loading old files does not lower it.",
             labels=[SUNK],
         )
-        self.ingest_age = made.scraped(
+        self.ingest_age = made.aged(
             "k2_rows_committed_ingest_age_seconds",
             "Now minus the newest time of ingest that this replica has committed.",
             look="While files come: how far behind the tables are.",
@@ -181,6 +185,22 @@ class SinkMetrics:
             look="Grows towards `K2_GAPS__LOOK_SECONDS`: the job falls behind.",
             buckets=SECONDS,
         )
+
+    def owned(self, tables: Set[str]) -> None:
+        """From now on other replicas tell of all tables but these."""
+        for table in set(SUNK.values) - tables:
+            self.behind.labels(table).set(0)
+            self.held.labels(table).set(0)
+            for age in (self.waiting_seconds, self.event_age, self.ingest_age):
+                age.forget(table)
+
+    def tell_contents(self, table: str, totals: Totals | None) -> None:
+        """What the table is made of, as a commit's snapshot says."""
+        if totals is not None:
+            self.snapshots.labels(table).set(totals.snapshots)
+            self.kept_files.labels(table).set(totals.files)
+            self.kept_bytes.labels(table).set(totals.bytes)
+            self.kept_rows.labels(table).set(totals.rows)
 
 
 class MaintenanceMetrics:

@@ -19,6 +19,8 @@ class Step:
     offsets: Mapping[int, int]
     written: Written = field(default_factory=Written)
     letters: Sequence[DeadLetter] = ()
+    came: bool = False
+    """Whether record batches came for it."""
 
     @property
     def holds_anything(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from k2common.errors import Fenced, SetupError
+from k2common.errors import Fenced, SetupError, TransientError
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.commit import CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
@@ -30,6 +30,7 @@ from iceberg_sink.announcer import Announcement, Announcer, unrecorded
 from iceberg_sink.batches import Writer
 from iceberg_sink.change import SinkChange
 from iceberg_sink.commands import Commands
+from iceberg_sink.counting import Tally
 from iceberg_sink.dead_letters import DeadLetters
 from iceberg_sink.ending import Applied, commit_span, tell_ended
 from iceberg_sink.intake import Intake
@@ -79,6 +80,7 @@ class TableWriter:
         self._new_writer = batches
         self._new_announcer = announcer
         self._recorded = Recorded(tools.reader, dataset)
+        self._tally = Tally(dataset.table, tools.metrics)
         self._kafka = tools.settings.kafka
         self._sink = tools.settings.sink
         self._letters = DeadLetters(
@@ -98,6 +100,7 @@ class TableWriter:
         holds what the table lacks.
         """
         async with AsyncExitStack() as opened:
+            self._tally.begin()
             self._writer = self._new_writer()
             self._announcer = self._new_announcer()
             await opened.enter_async_context(self._announcer.producer)
@@ -108,8 +111,8 @@ class TableWriter:
             starts = {place: expected[number] for place, number in self._places.items()}
             reader = await opened.enter_async_context(BatchReader(self._kafka, starts))
             log.info("table taken", table=self._dataset.table, offsets=expected)
-            intake = Intake(reader, numbers=self._places, settings=self._sink, clock=self._tools.clock)
-            await self._work(intake, expected, stop)
+            self._intake = Intake(reader, numbers=self._places, settings=self._sink, clock=self._tools.clock)
+            await self._work(self._intake, expected, stop)
 
     async def _work(self, intake: Intake, expected: Mapping[int, int | None], stop: asyncio.Event) -> None:
         following = asyncio.create_task(self._next(intake, stop))
@@ -123,7 +126,7 @@ class TableWriter:
                 else:
                     await self._look(expected)
         except Fenced:
-            self._tools.metrics.fenced.labels(self._dataset.table).inc()
+            self._tally.fenced()
             raise
         finally:
             following.cancel()
@@ -161,15 +164,19 @@ class TableWriter:
 
     async def _next(self, intake: Intake, stop: asyncio.Event) -> Step | None:
         taken = await intake.take(stop)
-        if taken is None or not taken.batches:
-            return None if taken is None else Step(offsets=taken.moved)
+        if taken is None:
+            return None
+        if not taken.batches:
+            self._tally.tell(intake)
+            return Step(offsets=taken.moved)
+        self._tally.came(taken.batches, intake)
         table = self._dataset.table
         with self._tools.metrics.write_seconds.labels(table).time():
             written = await self._writer.write(taken.batches)
         failpoints.reached("sink.written")
         letters = await self._letters.of(written.poison, rows=written.rows)
         self._tools.metrics.behind.labels(table).set(await intake.behind())
-        return Step(offsets=taken.moved, written=written, letters=letters)
+        return Step(offsets=taken.moved, written=written, letters=letters, came=True)
 
     async def _commit(self, step: Step, expected: Mapping[int, int | None]) -> None:
         dataset, tools = self._dataset, self._tools
@@ -208,22 +215,30 @@ class TableWriter:
             tools.metrics.commit_seconds.labels(dataset.table).time(),
             commit_span(dataset.table, rows=step.written.rows),
         ):
-            result = await tools.blocking.run(
-                commit,
-                tools.catalog,
-                proposal,
-                retention=retention,
-                attempts=tools.settings.iceberg.commit_attempts,
-            )
+            result = await self._commit_tried(proposal, retention)
             failpoints.reached("sink.committed")
             trace = tell_ended(change, result.version, trace_of=tools.statuses.trace)
             await self._announce(result, trace)
             failpoints.reached("sink.announced")
         self._committed = tools.clock.monotonic()
         self._settle(result.version)
-        tools.metrics.commits.labels(dataset.table).inc()
-        tools.metrics.rows.labels(dataset.table).inc(step.written.rows)
-        tools.metrics.dead_letters.labels(dataset.table).inc(len(step.letters))
+        self._tally.committed(step, result, self._intake)
+
+    async def _commit_tried(self, proposal: Proposal, retention: Retention) -> CommitResult:
+        tools = self._tools
+        try:
+            return await tools.blocking.run(
+                commit,
+                tools.catalog,
+                proposal,
+                retention=retention,
+                attempts=tools.settings.iceberg.commit_attempts,
+            )
+        except Fenced:
+            raise
+        except TransientError:
+            self._tally.failed()
+            raise
 
     def _settle(self, version: Version) -> None:
         name = self._dataset.name
@@ -257,12 +272,7 @@ class TableWriter:
 
     async def _announce(self, result: CommitResult, trace: Carried) -> None:
         if self._dataset.versioned:
-            announcement = Announcement(
-                version=result.version,
-                snapshot_id=result.snapshot_id,
-                metadata_location=result.metadata_location,
-                trace=trace,
-            )
+            announcement = Announcement.of(result, trace=trace)
             await self._announcer.announce([announcement])
 
     async def _announce_live(self) -> None:

@@ -154,6 +154,8 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
 
         async def finish(stop: asyncio.Event) -> None:
             if await _caught_up(followers, stop):
+                cut = any(follower.is_cut for follower in followers)
+                tracker.conservation.begin(since=runtime.clock.now() if cut else None)
                 spool.sweep(tracker.open)
                 runtime.readiness.ready(FOLLOWING)
             await finals.run(stop)

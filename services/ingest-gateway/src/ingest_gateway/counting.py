@@ -69,6 +69,8 @@ def tell(
     metrics.spool_reserved.source = lambda: {(): spool.limits.reserve_bytes}
     metrics.unfinished.source = lambda: {(): len(tracker.open)}
     metrics.oldest.source = lambda: {(): oldest_seconds()}
+    metrics.unaccounted.source = lambda: tracker.conservation.unaccounted(clock.now())
+    metrics.conserved.source = lambda: tracker.conservation.terms(clock.now())
 
 
 def _seconds(start: datetime, stop: datetime) -> float:

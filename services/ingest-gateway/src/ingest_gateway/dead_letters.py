@@ -13,6 +13,7 @@ from k2common.kafka.follower import Follower
 from k2common.observability.logging import get_logger
 from k2common.schemas.datasets import DEAD_LETTER_TOPICS, Topic, dead_letter_topic
 from k2common.settings.kafka import KafkaSettings
+from k2common.versions import Version
 
 Place: TypeAlias = tuple[str, int, int]
 """Topic, epoch, partition."""
@@ -70,6 +71,25 @@ class DeadLetters:
             for place, offsets in self._offsets.items()
             if place[0] == topic
             for offset in offsets
+        )
+
+    def lost_in(self, place: Place, first: int, end: int) -> int:
+        """How many records at offsets `first` to `end` of the place are dead letters."""
+        return sum(first <= offset < end for offset in self._offsets.get(place, ()))
+
+    def back_between(self, topic: str, offsets: Mapping[int, int], version: Version) -> int:
+        """How many letters of the topic were put back from `offsets` on and are rows of the version.
+
+        One that became a dead letter again is none.
+        """
+        return sum(
+            new_epoch == version.epoch
+            and offsets.get(place[2], 0) <= new_offset < version.offsets.get(place[2], 0)
+            and new_offset not in self._offsets.get((topic, new_epoch, place[2]), ())
+            for of_upload in self._back.values()
+            for place, moves in of_upload.items()
+            if place[0] == topic
+            for new_epoch, new_offset in moves.values()
         )
 
     def brought_back(self, upload_id: str, topic: str, *, epoch: int, offsets: Mapping[int, int]) -> int:

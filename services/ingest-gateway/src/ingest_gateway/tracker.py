@@ -24,6 +24,7 @@ from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Hidden, Version
 
 from ingest_gateway.claims import Claim
+from ingest_gateway.conservation import Conservation
 from ingest_gateway.dead_letters import DeadLetters
 
 KEPT_VERSIONS = 20_000
@@ -70,6 +71,8 @@ class Upload:
     repaired_by: set[str] = field(default_factory=set)
     changed_at: datetime | None = None
     published_at: datetime | None = None
+    counted: int = -1
+    """The statuses up to this one are in the ledgers; an upload's come in order."""
 
     @property
     def known(self) -> bool:
@@ -87,6 +90,7 @@ class Tracker:
         self.commits: dict[str, Commits] = {}
         self.open: set[str] = set()
         self.dead_letters = DeadLetters()
+        self.conservation = Conservation(self.dead_letters)
         self._changed = asyncio.Event()
 
     @property
@@ -124,6 +128,9 @@ class Tracker:
         """Take the status of a chunk."""
         upload = self._upload(record["upload_id"])
         upload.changed_at = self.clock.now()
+        if not record["terminal"] and record["index"] > upload.counted:
+            upload.counted = record["index"]
+            self.conservation.on_status(record)
         if upload.progress is None:
             upload.progress = Progress.of(record)
         else:
@@ -134,6 +141,7 @@ class Tracker:
         """Take an announcement."""
         version = Version.from_json(record["document"])
         self.commits_of(version.table).add(version)
+        self.conservation.on_commit(record, version, self.clock.now())
         self.notify()
 
     def on_redrive(self, record: Mapping[str, Any]) -> None:

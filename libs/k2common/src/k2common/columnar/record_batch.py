@@ -186,6 +186,12 @@ def read_header(batch: memoryview) -> BatchHeader:
     )
 
 
+def written_seconds(batch: memoryview) -> float:
+    """When the first record of a batch was written, in Unix seconds, as its header says."""
+    milliseconds: int = HEADER.unpack_from(batch)[7]
+    return milliseconds / 1000
+
+
 def records_section(batch: memoryview) -> memoryview:
     """The uncompressed records of a batch.
 

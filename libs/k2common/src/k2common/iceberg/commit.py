@@ -8,7 +8,7 @@ No file is ever deleted here, since a commit that seems lost may have landed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
@@ -20,6 +20,7 @@ from k2common.iceberg.decision import Change, Landed, Proposal, decide, guarded
 from k2common.iceberg.documents import COMMIT_ID_KEY, VERSION_KEY, origin_of
 from k2common.iceberg.expiry import Retention, expired, removal
 from k2common.iceberg.snapshots import SnapshotWriter
+from k2common.iceberg.totals import Totals, totals_of
 from k2common.versions import Version
 
 __all__ = ["Change", "CommitResult", "Proposal", "commit"]
@@ -29,11 +30,13 @@ DEFAULT_ATTEMPTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
-    """What became of a commit: everything that its announcement says."""
+    """What became of a commit, everything that its announcement says, and how often it was tried."""
 
     version: Version
     snapshot_id: int
     metadata_location: str
+    totals: Totals | None = None
+    tries: int = 1
 
 
 def commit(
@@ -52,7 +55,7 @@ def commit(
     """
     writer = SnapshotWriter(files=proposal.files, removed=proposal.removed, same_rows=proposal.same_version)
     trouble: Exception | None = None
-    for left in reversed(range(attempts + 1)):
+    for tries, left in enumerate(reversed(range(attempts + 1))):
         table = load_table(catalog, proposal.table)
         decision = decide(table.metadata, proposal)
         if isinstance(decision, Landed):
@@ -60,15 +63,19 @@ def commit(
                 version=decision.version,
                 snapshot_id=decision.snapshot_id,
                 metadata_location=table.metadata_location,
+                totals=totals_of(table.metadata, decision.snapshot_id),
+                tries=max(1, tries),
             )
         if not left:
             break
         try:
-            return _try(catalog, table, proposal, decision.version, writer, retention)
+            result = _try(catalog, table, proposal, decision.version, writer, retention)
         except CommitFailedException as error:
             trouble = error  # the head moved
         except AWAY as error:
             trouble = error  # unknown; the next load tells
+        else:
+            return replace(result, tries=tries + 1)
     raise TransientError(f"{proposal.table}: no commit after {attempts} attempts: {trouble}") from trouble
 
 
@@ -94,7 +101,10 @@ def _try(
         raise CommitFailedException(str(error)) from error
     _delete_old_metadata(table, response)
     return CommitResult(
-        version=version, snapshot_id=snapshot.snapshot_id, metadata_location=response.metadata_location
+        version=version,
+        snapshot_id=snapshot.snapshot_id,
+        metadata_location=response.metadata_location,
+        totals=totals_of(response.metadata, snapshot.snapshot_id),
     )
 
 

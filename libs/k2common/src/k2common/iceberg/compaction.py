@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
@@ -15,18 +15,23 @@ from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.rewriting import MAX_BYTES, Bounds, commit_rewritten, live_files, packed, rewrite
 from k2common.iceberg.snapshots import FilesGone
+from k2common.iceberg.totals import Totals
 
 FAN_IN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compacted:
-    """What a pass did; `seen` is the snapshot that it found nothing to merge in, if so."""
+    """What a pass did; `seen` is the snapshot that it found nothing to merge in, if so.
+
+    `totals` are of the table after its last commit.
+    """
 
     groups: int = 0
     files: int = 0
     rows: int = 0
     seen: int | None = None
+    totals: Totals | None = None
 
 
 def choose(files: Sequence[DataFile], *, bounds: Bounds, fan_in: int = FAN_IN) -> list[list[DataFile]]:
@@ -74,16 +79,21 @@ def compact(
     for group in groups:
         if ended():
             break
+        totals = None
         if not dry_run:
             rewritten = rewrite(group, table=table, order=order, bounds=bounds)
             try:
-                commit_rewritten(catalog, table, group, rewritten, retention=retention, attempts=attempts)
+                totals = commit_rewritten(
+                    catalog, table, group, rewritten, retention=retention, attempts=attempts
+                ).totals
             except FilesGone:
                 continue
-        done = Compacted(
+        done = replace(
+            done,
             groups=done.groups + 1,
             files=done.files + len(group),
             rows=done.rows + sum(file.record_count for file in group),
+            totals=totals,
         )
     return done
 

@@ -38,6 +38,8 @@ class Follower:
         self._settings = settings
         self._topic = topic
         self._on_record = on_record
+        self.is_cut = False
+        """Whether the log no longer held its beginning when `run` first began."""
         self._positions: dict[Place, int | None] = {
             (followed.name, partition): None
             for followed in (topic, *more)
@@ -89,6 +91,8 @@ class Follower:
             ends = await reader.ends()
             while not stop.is_set():
                 at = await reader.positions()
+                # A place that was at no offset yet begins at the log's start.
+                self.is_cut |= any(at[p] > 0 for p, known in self._positions.items() if known is None)
                 self._positions.update(at)
                 if all(at[place] >= end for place, end in ends.items()):
                     self.caught_up.set()

@@ -141,6 +141,8 @@ def record_version(
         "snapshot_id": [result.snapshot_id],
         "metadata_location": [result.metadata_location],
         "document": [result.version.to_json()],
+        "rows": pa.array([None if result.totals is None else result.totals.rows], pa.int64()),
+        "rows_removed": pa.array([None if result.totals is None else result.totals.removed], pa.int64()),
         "kafka_epoch": pa.array([0], pa.int32()),
         "kafka_partition": pa.array([0], pa.int32()),
         "kafka_offset": pa.array([at], pa.int64()),
