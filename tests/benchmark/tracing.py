@@ -1,11 +1,12 @@
 """What spans cost on the hot paths: CPU time of loader and sink with them removed, off, passed on, and on.
 
-    python -m tests.benchmark.tracing [--rounds 5] [--chunks 150] [--commits 60]
+    python -m tests.benchmark.tracing [--rounds 5] [--blocks 8]
 
 `removed` has the tracing calls replaced by nothing; `off` is how a service runs without a collector; `passed`
-is the same with a traceparent in each message; `on` exports to a collector on this machine. Each is a process
-of its own, and the rounds are interleaved. The calls alone are timed too, since they are far below what the
-CPU seconds of two runs differ by.
+is the same with a traceparent in each message; `on` exports to a collector on this machine. The variants take
+turns within one process, block by block, and a round is a process; `on` has one of its own, since an SDK
+stays for good, and so a `removed` of its own to be compared with. The calls alone are timed too, since they
+are far below what two blocks differ by.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,26 +59,23 @@ from k2common.settings.service import ObservabilitySettings
 from k2common.testing.collector import collecting
 from k2common.testing.generator import trades_csv
 from k2common.testing.iceberg import folder_catalog, trade_rows
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 from tests.integration.loader.chunks import chunk
 
-VARIANTS = ("removed", "off", "passed", "on")
+PROCESSES = (("removed", "off", "passed"), ("removed", "on"))
 TRACE: Carried = ((TRACEPARENT, b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)
 CHUNK_BYTES = 512 * 1024
 COMMIT_ROWS, COMMIT_UPLOADS = 20_000, 16
+BLOCK_CHUNKS, BLOCK_COMMITS = 20, 6
 CALLS = 20_000
 spans = tracer(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """CPU milliseconds per chunk and per commit, and microseconds of the tracing calls of each alone."""
-
-    chunk_ms: float
-    commit_ms: float
-    chunk_us: float
-    commit_us: float
+Figures = dict[str, dict[str, list[float]]]
+"""By what is measured and variant, CPU milliseconds (`chunk`, `commit`) or microseconds (`… calls`)."""
 
 
 class _Nothing:
@@ -88,17 +85,33 @@ class _Nothing:
         return
 
 
+REPLACED = [(module, part) for module in (loading, ending) for part in ("joined", "inject")]
+REPLACED.append((ending, "begun"))
+
+
+def _no_headers() -> Carried:
+    return ()
+
+
 @contextmanager
 def _nothing(*_: Any, **__: Any) -> Iterator[_Nothing]:
     yield _Nothing()
 
 
-def remove() -> None:
-    """Take the tracing calls out of loader and sink."""
-    for module in (loading, ending):
-        module.joined = _nothing  # type: ignore[assignment]
-        module.inject = lambda: ()  # type: ignore[assignment]
-    ending.begun = _nothing  # type: ignore[assignment]
+@contextmanager
+def variant(name: str) -> Iterator[Carried]:
+    """The code as the variant has it, and what its messages carry; spans are sent before the end."""
+    kept = [(module, part, getattr(module, part)) for module, part in REPLACED]
+    if name == "removed":
+        for module, part, _ in kept:
+            setattr(module, part, _no_headers if part == "inject" else _nothing)
+    try:
+        yield TRACE if name in ("passed", "on") else ()
+        if isinstance(provider := trace.get_tracer_provider(), TracerProvider):
+            provider.force_flush()
+    finally:
+        for module, part, real in kept:
+            setattr(module, part, real)
 
 
 def chunk_of_trades(codec: MessageCodec) -> bytes:
@@ -120,195 +133,195 @@ def chunk_of_trades(codec: MessageCodec) -> bytes:
     )
 
 
-async def loaded(count: int, headers: Carried) -> float:
-    """CPU milliseconds per chunk of the loader's work on it, without Kafka."""
-    environ = {
-        "K2_KAFKA__BOOTSTRAP_SERVERS": "nowhere:1",
-        "K2_REGISTRY__URL": "http://nowhere:1",
-        "K2_ICEBERG__CATALOG_URI": "sqlite://",
-        "K2_ICEBERG__WAREHOUSE": "file:///nowhere",
-        "K2_HTTP__PORT": "1",
-    }
-    settings = load(CsvLoaderSettings, environ)
-    codec = MessageCodec(None, schema=avro_schema(CHUNKS.schema), schema_id=1)  # type: ignore[arg-type]
-    blocking = Blocking(workers=2)
-    encoders = {
-        dataset.name: RecordEncoder(avro_schema(dataset.topic.schema), 1) for dataset in (TRADES, REJECTS)
-    }
-    unused: Any = codec
-    tools = Tools(
-        settings=settings,
-        encoders=Encoders(by_dataset=encoders, batch_bytes=settings.loader.batch_bytes),
-        claims=unused,
-        chunks=codec,
-        statuses=unused,
-        positions=unused,
-        instruments=Instruments(None, blocking=blocking),  # type: ignore[arg-type]
-        blocking=blocking,
-        clock=SystemClock(),
-        metrics=LoaderMetrics(CollectorRegistry()),
-    )
-    loader = PartitionLoader(0, tools=tools)
-    record = SimpleNamespace(value=chunk_of_trades(codec), headers=headers)
-    work = loader._processed  # noqa: SLF001 - the work on one chunk, which nothing else begins
-    assert (await work(record)).rows_accepted > 5_000
-    started = time.process_time()
-    for _ in range(count):
-        await work(record)
-    spent = time.process_time() - started
-    blocking.close()
-    return spent / count * 1000
+class Chunks:
+    """The loader's work on chunks, without Kafka."""
 
-
-def committed(count: int, trace: Carried, home: Path) -> float:
-    """CPU milliseconds per commit of rows of several uploads, files included."""
-    catalog = open_catalog(folder_catalog(home))
-    ensure_tables(catalog, [TRADES])
-    table = catalog.load_table(TRADES.table)
-    retention = Retention(live=30, recorded=lambda _: True)
-    expected: int | None = None
-    spent = 0.0
-    each = COMMIT_ROWS // COMMIT_UPLOADS
-    for number in range(count + 1):
-        at = expected or 0
-        parts = [trade_rows(at + n * each, each, upload=f"U{number}-{n}") for n in range(COMMIT_UPLOADS)]
-        rows, end = pa.concat_tables(parts), at + COMMIT_UPLOADS * each
-        progress = {
-            f"U{number}-{n}": Progress(
-                upload_id=f"U{number}-{n}",
-                dataset="trades",
-                chunks=0,
-                ends={(TRADES.topic.name, 0): (0, at + (n + 1) * each)},
-            )
-            for n in range(COMMIT_UPLOADS)
+    def __init__(self) -> None:
+        environ = {
+            "K2_KAFKA__BOOTSTRAP_SERVERS": "nowhere:1",
+            "K2_REGISTRY__URL": "http://nowhere:1",
+            "K2_ICEBERG__CATALOG_URI": "sqlite://",
+            "K2_ICEBERG__WAREHOUSE": "file:///nowhere",
+            "K2_HTTP__PORT": "1",
         }
-        started = time.process_time()
-        change = Applied(
-            SinkChange(
-                dataset=TRADES,
+        settings = load(CsvLoaderSettings, environ)
+        codec: Any = MessageCodec(None, schema=avro_schema(CHUNKS.schema), schema_id=1)  # type: ignore[arg-type]
+        blocking = Blocking(workers=2)
+        encoders = {d.name: RecordEncoder(avro_schema(d.topic.schema), 1) for d in (TRADES, REJECTS)}
+        tools = Tools(
+            settings=settings,
+            encoders=Encoders(by_dataset=encoders, batch_bytes=settings.loader.batch_bytes),
+            claims=codec,
+            chunks=codec,
+            statuses=codec,
+            positions=codec,
+            instruments=Instruments(None, blocking=blocking),  # type: ignore[arg-type]
+            blocking=blocking,
+            clock=SystemClock(),
+            metrics=LoaderMetrics(CollectorRegistry()),
+        )
+        self._loader = PartitionLoader(0, tools=tools)
+        self._value = chunk_of_trades(codec)
+
+    async def work(self, headers: Carried) -> None:
+        """One block."""
+        record = SimpleNamespace(value=self._value, headers=headers)
+        for _ in range(BLOCK_CHUNKS):
+            done = await self._loader._processed(record)  # noqa: SLF001 - the work on one chunk
+            assert done.rows_accepted > 5_000
+
+
+class Commits:
+    """Commits of rows of several uploads, files included."""
+
+    def __init__(self, home: Path) -> None:
+        self._catalog = open_catalog(folder_catalog(home))
+        ensure_tables(self._catalog, [TRADES])
+        self._table = self._catalog.load_table(TRADES.table)
+        self._retention = Retention(live=10, recorded=lambda _: True)
+        each = COMMIT_ROWS // COMMIT_UPLOADS
+        self._rows = pa.concat_tables(
+            [trade_rows(n * each, each, upload=f"U{n}") for n in range(COMMIT_UPLOADS)]
+        )
+        self._at: int | None = None
+
+    def work(self, carries: Carried) -> None:
+        """One block."""
+        for _ in range(BLOCK_COMMITS):
+            end = (self._at or 0) + COMMIT_ROWS
+            change = change_of(self._rows, end)
+            proposal = Proposal(
+                table=TRADES.table,
                 epoch=0,
-                now=datetime.now(UTC),
-                offsets={0: end},
-                arrived=arrivals(rows),
-                progress=progress,
+                change=change,
+                expected={0: self._at},
+                files=write(self._rows, table=self._table),
             )
-        )
-        proposal = Proposal(
-            table=TRADES.table,
+            with commit_span(TRADES.table, rows=COMMIT_ROWS):
+                result = commit(self._catalog, proposal, retention=self._retention)
+                tell_ended(change, result.version, trace_of=lambda _: carries)
+            self._at = end
+
+
+def change_of(rows: pa.Table, end: int) -> Applied:
+    """The change that brings the rows and ends their uploads."""
+    ends = {(TRADES.topic.name, 0): (0, end)}
+    uploads = [f"U{n}" for n in range(COMMIT_UPLOADS)]
+    return Applied(
+        SinkChange(
+            dataset=TRADES,
             epoch=0,
-            change=change,
-            expected={0: expected},
-            files=write(rows, table=table),
+            now=datetime.now(UTC),
+            offsets={0: end},
+            arrived=arrivals(rows),
+            progress={u: Progress(upload_id=u, dataset="trades", chunks=0, ends=ends) for u in uploads},
         )
-        with commit_span(TRADES.table, rows=rows.num_rows):
-            result = commit(catalog, proposal, retention=retention)
-            tell_ended(change, result.version, trace_of=lambda _: trace)
-        if number:  # the first one makes what all need
-            spent += time.process_time() - started
-        expected = end
-    return spent / count * 1000
-
-
-def called(headers: Carried) -> float:
-    """CPU microseconds of the calls that the loader makes for one chunk, alone."""
-    begin, carry = loading.joined, loading.inject
-    started = time.process_time()
-    for index in range(CALLS):
-        with begin(spans, "parse chunk", headers, upload_id="U", index=index) as span:
-            carry()
-            span.set_attribute("k2.rows", 1)
-    return (time.process_time() - started) / CALLS * 1e6
-
-
-def told(trace: Carried) -> float:
-    """CPU microseconds of what the sink does for one commit, alone, the lines of the log left out."""
-    uploads = {
-        f"U{n}": Progress(
-            upload_id=f"U{n}", dataset="trades", chunks=0, ends={(TRADES.topic.name, 0): (0, 1)}
-        )
-        for n in range(COMMIT_UPLOADS)
-    }
-    change = Applied(
-        SinkChange(dataset=TRADES, epoch=0, now=datetime.now(UTC), offsets={0: 1}, progress=uploads)
     )
+
+
+def chunk_calls(headers: Carried) -> None:
+    """The calls that the loader makes for a chunk, alone."""
+    for index in range(CALLS):
+        with loading.joined(spans, "parse chunk", headers, upload_id="U", index=index) as span:
+            loading.inject()
+            span.set_attribute("k2.rows", 1)
+
+
+def commit_calls(carries: Carried) -> None:
+    """What the sink does for a commit's spans, alone; the lines of the log are left out."""
+    change = change_of(trade_rows(0, 1), 1)
     version = change(None)
-    started = time.process_time()
     for _ in range(CALLS // COMMIT_UPLOADS):
         with commit_span(TRADES.table, rows=1):
-            tell_ended(change, version, trace_of=lambda _: trace)
-    return (time.process_time() - started) / (CALLS // COMMIT_UPLOADS) * 1e6
+            tell_ended(change, version, trace_of=lambda _: carries)
 
 
-def measure(variant: str, options: argparse.Namespace) -> Run:
-    """One round of one variant, in this process."""
+async def measured(variants: Sequence[str], blocks: int, home: Path) -> Figures:
+    """Each variant by turns, block by block; the first block of each is not counted."""
+    found: Figures = defaultdict(lambda: defaultdict(list))
+    chunks, commits = Chunks(), Commits(home)
+    for block in range(blocks + 1):
+        # Another one first each time.
+        for name in variants[block % len(variants) :] + variants[: block % len(variants)]:
+            with taken(found["chunk"][name], BLOCK_CHUNKS, 1e3), variant(name) as headers:
+                await chunks.work(headers)
+            with taken(found["commit"][name], BLOCK_COMMITS, 1e3), variant(name) as headers:
+                commits.work(headers)
+    for name in variants:
+        with taken(found["chunk calls"][name], CALLS, 1e6), variant(name) as headers:
+            chunk_calls(headers)
+        with taken(found["commit calls"][name], CALLS // COMMIT_UPLOADS, 1e6), variant(name) as headers:
+            commit_calls(headers)
+    return {what: {name: values[1:] or values for name, values in of.items()} for what, of in found.items()}
+
+
+@contextmanager
+def taken(values: list[float], units: int, scale: float) -> Iterator[None]:
+    """Add the process's CPU time per unit."""
+    started = time.process_time()
+    yield
+    values.append((time.process_time() - started) / units * scale)
+
+
+def in_child(variants: Sequence[str], blocks: int, endpoint: str) -> Figures:
+    """One round of the variants in a process of its own."""
+    argv = [sys.executable, "-m", "tests.benchmark.tracing", "--variants", *variants, "--blocks", str(blocks)]
+    argv += ["--endpoint", endpoint] if "on" in variants else []
+    ran = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=600)
+    figures: Figures = json.loads(ran.stdout)
+    return figures
+
+
+def report(rounds: Sequence[Figures]) -> str:
+    """Medians of CPU time, and of the ratios to `removed` of the same process."""
+    names = ("removed", "off", "passed", "on")
+    lines = ["| spans | ms per chunk | ratio | calls alone, µs | ms per commit | ratio | calls alone, µs |"]
+    lines.append("|---|---|---|---|---|---|---|")
+
+    def middle(what: str, name: str) -> float:
+        return statistics.median(value for one in rounds for value in one[what].get(name, ()))
+
+    def ratio(what: str, name: str) -> float:
+        having = [one[what] for one in rounds if name in one[what]]
+        return statistics.median(statistics.median(o[name]) / statistics.median(o["removed"]) for o in having)
+
+    for name in names:
+        cells = [
+            f"{middle(what, name):.2f} | {ratio(what, name):.3f} | {middle(f'{what} calls', name):.0f}"
+            for what in ("chunk", "commit")
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def child(options: argparse.Namespace) -> None:
     settings = ObservabilitySettings(log_level="error", otlp_endpoint=options.endpoint)
     configure(settings, service="benchmark", replica="0")
-    if variant == "removed":
-        remove()
-    headers = TRACE if variant in ("passed", "on") else ()
     with (
         tempfile.TemporaryDirectory() as home,
         spans_exported(settings, service="benchmark", replica="0"),
     ):
-        return Run(
-            chunk_ms=asyncio.run(loaded(options.chunks, headers)),
-            commit_ms=committed(options.commits, headers, Path(home)),
-            chunk_us=called(headers),
-            commit_us=told(headers),
-        )
-
-
-def in_child(variant: str, options: argparse.Namespace, endpoint: str) -> Run:
-    """The same in a process of its own."""
-    argv = [sys.executable, "-m", "tests.benchmark.tracing", "--variant", variant]
-    argv += ["--chunks", str(options.chunks), "--commits", str(options.commits)]
-    argv += ["--endpoint", endpoint] if variant == "on" else []
-    ran = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=600)
-    return Run(**json.loads(ran.stdout))
-
-
-def report(runs: Mapping[str, Sequence[Run]]) -> str:
-    """Medians of CPU time, and ratios to `removed` of the same round."""
-    lines = ["| spans | ms per chunk | ratio | calls alone, µs | ms per commit | ratio | calls alone, µs |"]
-    lines.append("|---|---|---|---|---|---|---|")
-
-    def median(name: str, of: Sequence[Run]) -> float:
-        return statistics.median(getattr(run, name) for run in of)
-
-    def ratio(name: str, of: Sequence[Run]) -> float:
-        pairs = zip(of, runs["removed"], strict=True)
-        return statistics.median(getattr(a, name) / getattr(b, name) for a, b in pairs)
-
-    for variant, of in runs.items():
-        figures = [
-            f"{median('chunk_ms', of):.2f} | {ratio('chunk_ms', of):.3f} | {median('chunk_us', of):.0f}",
-            f"{median('commit_ms', of):.1f} | {ratio('commit_ms', of):.3f} | {median('commit_us', of):.0f}",
-        ]
-        lines.append(f"| {variant} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+        sys.stdout.write(json.dumps(asyncio.run(measured(options.variants, options.blocks, Path(home)))))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--chunks", type=int, default=150)
-    parser.add_argument("--commits", type=int, default=60)
-    parser.add_argument("--variant", choices=VARIANTS, help="one variant in this process, for the rounds")
+    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--variants", nargs="+", help="these in this process, for a round")
     parser.add_argument("--endpoint")
     options = parser.parse_args()
-    if options.variant:
-        run = measure(options.variant, options)
-        sys.stdout.write(json.dumps({name: getattr(run, name) for name in Run.__dataclass_fields__}))
+    if options.variants:
+        child(options)
         return
-    runs: dict[str, list[Run]] = {variant: [] for variant in VARIANTS}
     with collecting() as collector:
-        for number in range(options.rounds):
-            # Another order each time, so that what the machine does meanwhile falls on all alike.
-            order = random.Random(number).sample(VARIANTS, len(VARIANTS))
-            for variant in order:
-                runs[variant].append(in_child(variant, options, collector.endpoint))
+        rounds = [
+            in_child(variants, options.blocks, collector.endpoint)
+            for _ in range(options.rounds)
+            for variants in PROCESSES
+        ]
         received = sum(len(body) for _, body in collector.received)
-    sys.stdout.write(f"{report(runs)}\n\nThe collector received {received:,} bytes.\n")
+    sys.stdout.write(f"{report(rounds)}\n\nThe collector received {received:,} bytes.\n")
 
 
 if __name__ == "__main__":
