@@ -5,10 +5,12 @@ import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from k2common.columnar.arrow import arrow_schema_of
 from k2common.engine.connection import Engine
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.errors import TransientError
@@ -16,14 +18,22 @@ from k2common.iceberg.archive import Archive, ContentGone
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.compaction import compact
 from k2common.iceberg.documents import live_versions
+from k2common.iceberg.gaps import GapStore
 from k2common.iceberg.orphans import Sweeper, Swept, referenced
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
-from k2common.schemas.datasets import TRADES
+from k2common.schemas.datasets import GAPS, TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
-from k2common.testing.iceberg import KEEP_FEW, append_trades, trade_rows, trades_proposal
+from k2common.testing.iceberg import (
+    KEEP_FEW,
+    START,
+    append_trades,
+    first_version,
+    trade_rows,
+    trades_proposal,
+)
 
 COMMITS = 8
 ROWS = 7
@@ -146,3 +156,15 @@ def test_the_archive_gives_the_bytes_back(catalog: Catalog, iceberg: IcebergSett
     assert archive.holds(sha256)
     archive.remove(sha256)
     assert not archive.holds(sha256)
+
+
+def test_the_state_of_the_gap_job_lies_in_the_store_and_is_no_orphan(iceberg: IcebergSettings) -> None:
+    opened = open_catalog(iceberg)
+    ensure_tables(opened)
+    store = GapStore(opened)
+    before = store.load()
+    followed = {"trades": first_version(TRADES.table).successor(now=START, offsets={0: 5}, hidden={})}
+    events = arrow_schema_of(GAPS.schema).empty_table()
+    made, _ = store.commit(before, replace(before, followed=followed), events, now=START, retention=KEEP_FEW)
+    assert made.location in referenced(load_table(opened, GAPS.table))
+    assert store.load() == made

@@ -51,6 +51,7 @@ from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from iceberg_sink.openapi import api
 from iceberg_sink.redriving import Redriver
 from iceberg_sink.settings import IcebergSinkSettings
+from iceberg_sink.settling import Settling
 from iceberg_sink.statuses import Statuses, earliest_resume
 from iceberg_sink.tag_routes import TagRoutes
 from iceberg_sink.writer import TableWriter, Tools
@@ -82,12 +83,14 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             clock=runtime.clock,
         )
         commits = await MessageCodec.open(registry, COMMITS)
+        settling = Settling(catalog=catalog, statuses=statuses, commands=commands, blocking=blocking)
         tools = Tools(
             settings=settings,
             catalog=catalog,
             reader=VersionReader(catalog),
             statuses=statuses,
             commands=commands,
+            settling=settling,
             blocking=blocking,
             clock=runtime.clock,
             metrics=SinkMetrics(runtime.metrics, now=lambda: runtime.clock.now().timestamp()),
@@ -175,6 +178,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             catalog=catalog,
             statuses=statuses,
             commands=commands,
+            settling=settling,
             blocking=blocking,
             clock=runtime.clock,
         )
@@ -197,6 +201,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         works_of_service = {
             "statuses": statuses.follower.run,
             "commands": commands.follower.run,
+            "settling": settling.run,
             "ready": ready,
             "share": share.run,
         }

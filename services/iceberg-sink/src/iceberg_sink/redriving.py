@@ -30,6 +30,7 @@ from k2common.versions import Reason, Version
 
 from iceberg_sink.commands import Commands
 from iceberg_sink.letter_rows import KEY
+from iceberg_sink.settling import Settling
 from iceberg_sink.statuses import Statuses
 
 TRANSACTIONAL_ID = "iceberg-sink-redrive"
@@ -118,6 +119,7 @@ class Redriver:
         catalog: Catalog,
         statuses: Statuses,
         commands: Commands,
+        settling: Settling,
         blocking: Blocking,
         clock: Clock,
     ) -> None:
@@ -126,6 +128,7 @@ class Redriver:
         self._catalog = catalog
         self._statuses = statuses
         self._commands = commands
+        self._settling = settling
         self._blocking = blocking
         self._clock = clock
         self._alone = asyncio.Lock()
@@ -190,9 +193,7 @@ class Redriver:
         await self._commands.follower.reach_ends()
         heads = await self._blocking.run(self._heads)
         for head in heads:
-            # Only the owners of a table settle its uploads by themselves.
-            dataset = OF_TABLE[head.table]
-            self._statuses.settle(dataset.name, head, topic=dataset.topic.name)
+            self._settling.by(OF_TABLE[head.table], head)
         hidden = [(upload, entry.reason) for head in heads for upload, entry in head.hidden.items()]
         commanded = [self._commands.pending(name) for name in MARKET_DATASETS]
         unsettled = {u for name in MARKET_DATASETS for u in self._statuses.open(name)}

@@ -38,6 +38,7 @@ from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
 from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import IcebergSinkSettings
+from iceberg_sink.settling import Settling
 from iceberg_sink.statuses import Statuses
 from iceberg_sink.step import Step
 from iceberg_sink.visibility import Commanded, is_due
@@ -56,6 +57,7 @@ class Tools:
     reader: VersionReader
     statuses: Statuses
     commands: Commands
+    settling: Settling
     blocking: Blocking
     clock: Clock
     metrics: SinkMetrics
@@ -221,7 +223,7 @@ class TableWriter:
             await self._announce(result, trace)
             failpoints.reached("sink.announced")
         self._committed = tools.clock.monotonic()
-        self._settle(result.version)
+        tools.settling.by(dataset, result.version)
         self._tally.committed(step, result, self._intake)
 
     async def _commit_tried(self, proposal: Proposal, retention: Retention) -> CommitResult:
@@ -239,11 +241,6 @@ class TableWriter:
         except TransientError:
             self._tally.failed()
             raise
-
-    def _settle(self, version: Version) -> None:
-        name = self._dataset.name
-        settled = self._tools.statuses.settle(name, version, topic=self._dataset.topic.name)
-        self._tools.commands.settle(name, version, settled=settled)
 
     async def _look(self, expected: Mapping[int, int | None]) -> None:
         """Commit without rows when that shows an upload, or hides it for another reason than loading.
@@ -268,7 +265,7 @@ class TableWriter:
             self._looked = 0.0
             await self._commit(Step(offsets={}), {})
         else:
-            self._settle(head)
+            self._tools.settling.by(self._dataset, head)
 
     async def _announce(self, result: CommitResult, trace: Carried) -> None:
         if self._dataset.versioned:

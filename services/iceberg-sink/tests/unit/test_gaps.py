@@ -77,6 +77,7 @@ class World:
             reader=VersionReader(self.catalog),
             statuses=None,  # type: ignore[arg-type]
             commands=None,  # type: ignore[arg-type]
+            settling=None,  # type: ignore[arg-type]
             blocking=None,  # type: ignore[arg-type]
             clock=Clock(),  # type: ignore[arg-type]
             metrics=metrics,

@@ -129,7 +129,8 @@ class GapStore:
         documents = {name: version.to_json() for name, version in progress.followed.items()}
         rows = pa.concat_tables([schema.empty_table(), *parts])
         rows = rows.replace_schema_metadata({FOLLOWED_KEY: json.dumps(documents)})
-        location: str = table.location_provider().new_metadata_location(f"{uuid.uuid4()}-gaps.parquet")
+        # Among the data: table buckets refuse metadata with names that Iceberg does not know.
+        location: str = table.location_provider().new_data_location(f"{uuid.uuid4()}-gaps.parquet")
         try:
             with table.io.new_output(location).create() as stream:
                 pq.write_table(rows, stream, compression="zstd")
