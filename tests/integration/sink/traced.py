@@ -19,11 +19,12 @@ import httpx
 import iceberg_sink.app
 import ingest_gateway.app
 import query_service.app
-from csv_loader.partition import PartitionLoader
+from csv_loader.partition import Batch, PartitionLoader
 from csv_loader.settings import CsvLoaderSettings
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
 from k2common.errors import TransientError
+from k2common.kafka.producer import TransactionalProducer
 from k2common.observability.logging import configure
 from k2common.registry.client import SchemaRegistry
 from k2common.runtime.service import Runtime
@@ -51,15 +52,18 @@ HEADER = b"ts_event_ns,symbol,venue,price,size\n"
 
 
 class Losing(PartitionLoader):
-    """Loses its first batch between parsing and publishing."""
+    """Loses the first batch with `upload` between parsing and publishing."""
 
+    upload = ""
     lost = 0
 
-    async def _publish(self, *arguments: Any) -> None:
-        if not Losing.lost:
+    async def _publish(self, producer: TransactionalProducer, batch: Batch) -> None:
+        # The log may hold chunks of others still.
+        uploads = {processed.chunk.upload.upload_id for processed in batch.chunks}
+        if not Losing.lost and Losing.upload in uploads:
             Losing.lost += 1
             raise TransientError("lost on the way")
-        await super()._publish(*arguments)
+        await super()._publish(producer, batch)
 
 
 class Watched(VersionFollower):
@@ -121,6 +125,7 @@ async def scenario(spans: InMemorySpanExporter, first: str, again: str, text: st
         transport = httpx.ASGITransport(app=service.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://k2") as gateway:
             one = await post(gateway, "TRACED", first)
+    Losing.upload = one
     csv_loader.app.PartitionLoader = Losing  # type: ignore[misc]
     query_service.app.VersionFollower = Watched  # type: ignore[misc]
     async with AsyncExitStack() as opened:
