@@ -49,6 +49,13 @@ def test_prometheus_sees_every_service(composed: Stack) -> None:
     assert {target["labels"]["job"]: target["health"] for target in targets} == dict.fromkeys(FLEET, "up")
 
 
+def test_prometheus_has_read_the_rules_and_can_evaluate_them(composed: Stack) -> None:
+    groups = prometheus(composed, "rules")["groups"]
+    health = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+    assert {"K2ServiceDown", "K2RowsUnaccounted", "k2:chunks_waiting:sum"} <= health.keys()
+    assert set(health.values()) <= {"ok", "unknown"}
+
+
 def test_every_panel_of_every_dashboard_has_a_query_with_an_answer(composed: Stack, fleet: Fleet) -> None:
     fleet.upload(b"ts_event_ns,symbol,venue,price,size\n2,ST,XTST,1,1\n", dataset="trades")
     fleet.data("query-service", "/v1/trades", symbols="ST")
