@@ -28,8 +28,10 @@ UPLOAD = "01M86KAY8WBQN4BGJ0DGREQQCB"
 
 
 class Clock:
+    later = 30
+
     def now(self) -> datetime:
-        return NOW + timedelta(seconds=30)
+        return NOW + timedelta(seconds=self.later)
 
 
 class Queue:
@@ -118,14 +120,15 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 def test_queues_disk_and_the_oldest_upload_are_told_as_they_are_then(
     registry: CollectorRegistry, spool: Spool, tmp_path: Path
 ) -> None:
-    tracker = Tracker()
+    clock = cast(Any, Clock())
+    tracker = Tracker(clock)
     tell(
         GatewayMetrics(registry),
         spool=spool,
         publisher=cast(Publisher, Queue()),
         reception=cast(Reception, Bodies()),
         tracker=tracker,
-        clock=cast(Any, Clock()),
+        clock=clock,
     )
     assert registry.get_sample_value("k2_uploads_unfinished_oldest_seconds") == 0
     tracker.on_claim(claim().to_avro())
@@ -140,3 +143,11 @@ def test_queues_disk_and_the_oldest_upload_are_told_as_they_are_then(
     }
     assert {name: registry.get_sample_value(name) for name in expected} == expected
     assert (registry.get_sample_value("k2_spool_free_bytes") or 0) > 0
+    version = replace(first_version(TRADES.table), number=1)
+    tracker.on_commit({"document": version.to_json(), "rows": 4, "rows_removed": 0})
+    assert registry.get_sample_value("k2_rows_unaccounted", {"table": TRADES.table}) is None
+    tracker.conservation.begin(since=None)
+    clock.later = 60
+    assert registry.get_sample_value("k2_rows_unaccounted", {"table": TRADES.table}) == -4
+    labels = {"table": TRADES.table, "term": "committed"}
+    assert registry.get_sample_value("k2_rows_conserved", labels) == 4

@@ -89,6 +89,8 @@ class Queries:
                 while not task.done():
                     query.interrupt()
                     await asyncio.wait({task}, timeout=0.05)
+                # A caller that has gone asks for no result; its error is not to be missed later.
+                task.exception()
             return task.result()
 
 

@@ -8,7 +8,7 @@ import pytest
 from k2common.engine.connection import Engine, QueryInterrupted, QueryTooLarge
 from k2common.observability.metrics import CollectorRegistry
 from k2common.runtime import timings
-from k2common.runtime.gate import Overloaded
+from k2common.runtime.gate import Overloaded, TooManyAtOnce
 from k2common.runtime.queries import Queries
 from k2common.runtime.query_metrics import QueriesMetrics
 from k2common.settings.engine import EngineSettings
@@ -117,4 +117,23 @@ async def test_how_queries_wait_run_and_end_is_told(engine: Engine) -> None:
     assert (read("k2_queries_waited_seconds_count") or 0) >= 5
     assert read("k2_engine_allowed_bytes") == 128_000_000
     assert read("k2_engine_spilled_bytes") == 0
+    made.close()
+
+
+async def test_a_caller_with_too_much_waiting_is_counted_as_such(engine: Engine) -> None:
+    registry = CollectorRegistry()
+    settings = SETTINGS.model_copy(update={"waiting_queries": 2})
+    made = Queries(engine, settings, metrics=QueriesMetrics(registry))
+    running = [asyncio.create_task(made.table(ENDLESS, {})) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyAtOnce):
+        await one(made)
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+    counts = [
+        registry.get_sample_value("k2_queries_refused_total", {"reason": reason})
+        for reason in ("too_many", "overloaded")
+    ]
+    assert counts == [1, 0]
     made.close()
