@@ -33,13 +33,23 @@ class Taken:
 
 
 class Intake:
-    """Takes from one reader; `numbers` says under which partitions the table knows its places."""
+    """Takes from one reader, after `interval_seconds` at the latest.
+
+    `numbers` says under which partitions the table knows its places.
+    """
 
     def __init__(
-        self, reader: BatchReader, *, numbers: Mapping[Place, int], settings: SinkSettings, clock: Clock
+        self,
+        reader: BatchReader,
+        *,
+        numbers: Mapping[Place, int],
+        interval_seconds: float,
+        settings: SinkSettings,
+        clock: Clock,
     ) -> None:
         self._reader = reader
         self._numbers = numbers
+        self._interval_seconds = interval_seconds
         self._settings = settings
         self._clock = clock
         self._held: dict[Place, deque[FetchedBatch]] = defaultdict(deque)
@@ -51,7 +61,7 @@ class Intake:
         """
         taken: list[FetchedBatch] = []
         room = _Room(rows=self._settings.commit_rows, bytes=self._settings.commit_bytes)
-        deadline = self._clock.monotonic() + self._settings.commit_interval_seconds
+        deadline = self._clock.monotonic() + self._interval_seconds
         while not stop.is_set():
             taken += self._fitting(room)
             left = deadline - self._clock.monotonic()

@@ -14,6 +14,12 @@ class SinkSettings(Block):
     commit_interval_seconds: float = Field(
         default=0.25, gt=0, le=60, description="Commit at least this often while rows arrive."
     )
+    bookkeeping_interval_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        le=60,
+        description="The same for the tables of receipts and versions, for which nobody waits.",
+    )
     commit_rows: int = Field(
         default=200_000, ge=1_000, le=5_000_000, description="Commit earlier once so many rows have come."
     )

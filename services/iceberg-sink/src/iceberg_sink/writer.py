@@ -23,7 +23,7 @@ from k2common.observability.tracing import Carried
 from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.schemas.datasets import COMMANDS, STATUS, Dataset
+from k2common.schemas.datasets import COMMANDS, STATUS, UPLOADS, VERSIONS, Dataset
 from k2common.versions import Version
 
 from iceberg_sink.announcer import Announcement, Announcer, unrecorded
@@ -37,7 +37,7 @@ from iceberg_sink.intake import Intake
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
 from iceberg_sink.recorded import Recorded
-from iceberg_sink.settings import IcebergSinkSettings
+from iceberg_sink.settings import IcebergSinkSettings, SinkSettings
 from iceberg_sink.settling import Settling
 from iceberg_sink.statuses import Statuses
 from iceberg_sink.step import Step
@@ -46,6 +46,16 @@ from iceberg_sink.visibility import Commanded, is_due
 log = get_logger(__name__)
 IDLE_LOOK_SECONDS = 60.0
 """How often an owner without work makes sure that the table still is as it left it."""
+
+
+def interval_seconds(dataset: Dataset, settings: SinkSettings) -> float:
+    """How often a table commits while rows arrive.
+
+    All tables share one catalogue, and each commit takes its time from the others. Market rows, rejects and
+    dead letters hold receipts up; final receipts and versions hold up nothing, as the topics have them.
+    """
+    kept = dataset in (UPLOADS, VERSIONS)
+    return settings.bookkeeping_interval_seconds if kept else settings.commit_interval_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +123,13 @@ class TableWriter:
             starts = {place: expected[number] for place, number in self._places.items()}
             reader = await opened.enter_async_context(BatchReader(self._kafka, starts))
             log.info("table taken", table=self._dataset.table, offsets=expected)
-            self._intake = Intake(reader, numbers=self._places, settings=self._sink, clock=self._tools.clock)
+            self._intake = Intake(
+                reader,
+                numbers=self._places,
+                interval_seconds=interval_seconds(self._dataset, self._sink),
+                settings=self._sink,
+                clock=self._tools.clock,
+            )
             await self._work(self._intake, expected, stop)
 
     async def _work(self, intake: Intake, expected: Mapping[int, int | None], stop: asyncio.Event) -> None:

@@ -6,7 +6,9 @@ from typing import Any, cast
 
 from iceberg_sink.intake import Intake
 from iceberg_sink.settings import SinkSettings
+from iceberg_sink.writer import interval_seconds
 from k2common.columnar.record_batch import FetchedBatch
+from k2common.schemas.datasets import DEAD_LETTERS, REJECTS, TRADES, UPLOADS, VERSIONS
 
 
 class Reader:
@@ -50,7 +52,9 @@ class Still:
 def intake(reader: Reader, clock: Still, **fields: Any) -> Intake:
     settings = SinkSettings(**fields)
     real: Any = reader
-    return Intake(real, numbers={("a", 0): 0, ("b", 0): 5}, settings=settings, clock=cast(Any, clock))
+    numbers = {("a", 0): 0, ("b", 0): 5}
+    every = interval_seconds(TRADES, settings)
+    return Intake(real, numbers=numbers, interval_seconds=every, settings=settings, clock=cast(Any, clock))
 
 
 async def test_a_commit_takes_no_more_than_its_rows_and_nothing_is_fetched_while_some_are_held() -> None:
@@ -93,3 +97,9 @@ async def test_what_came_is_taken_when_the_time_is_over_also_nothing() -> None:
     stop = asyncio.Event()
     stop.set()
     assert await taking.take(stop) is None
+
+
+def test_what_holds_a_receipt_up_is_committed_sooner_than_the_books() -> None:
+    settings = SinkSettings(commit_interval_seconds=0.25, bookkeeping_interval_seconds=2.0)
+    assert {interval_seconds(dataset, settings) for dataset in (TRADES, REJECTS, DEAD_LETTERS)} == {0.25}
+    assert {interval_seconds(dataset, settings) for dataset in (UPLOADS, VERSIONS)} == {2.0}
