@@ -23,6 +23,7 @@ from k2common.iceberg.compaction import Compacted
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rewriting import ForeignDeletes, ProofFailed
 from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.totals import Totals
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.readiness import Readiness
 from k2common.schemas.datasets import COMMITS, TABLES, TRADES, VERSIONS, Dataset, OwnTable
@@ -57,6 +58,8 @@ class Parts:
         self.clock = Clock()
         self.metrics = CollectorRegistry()
         self.announced: list[int] = []
+        self.removed: list[int] = []
+        self.told: dict[str, Totals] = {}
         self.maintenance = Maintenance(
             Upkeep(
                 catalog=catalog,
@@ -68,6 +71,7 @@ class Parts:
                 blocking=blocking,
                 clock=self.clock,
                 metrics=MaintenanceMetrics(self.metrics),
+                told=self._tell,
                 tables={TRADES.table: TRADES, **{t: d for t, d in TABLES.items() if t == "ingest.tags"}},
             )
         )
@@ -75,6 +79,12 @@ class Parts:
 
     async def _announce(self, table: Dataset | OwnTable, announcements: Sequence[Announcement]) -> None:
         self.announced += [announcement.version.number for announcement in announcements]
+
+        self.removed += [one.totals.removed for one in announcements if one.totals is not None]
+
+    def _tell(self, table: str, totals: Totals | None) -> None:
+        if totals is not None:
+            self.told[table] = totals
 
     def counted(self, name: str, **labels: str) -> float:
         return self.metrics.get_sample_value(name, {"table": TRADES.table, **labels}) or 0.0
@@ -131,6 +141,11 @@ async def test_commands_do_what_they_say_and_a_trial_changes_nothing(
     assert entry["maintained"]["compact"]["figures"]["files"] == 8
     assert parts.counted("k2_files_compacted_total") == 8
     assert parts.counted("k2_rows_purged_total") == 5
+    # What the conservation of rows goes by, and what the table is made of from now on.
+    assert sum(parts.removed) == 5
+    assert parts.told[TRADES.table].rows == 35
+    ended = "k2_maintenance_passes_completed_timestamp_seconds"
+    assert parts.counted(ended, task="purge") >= START.timestamp()
 
 
 async def test_files_go_after_the_guard(parts: Parts) -> None:
