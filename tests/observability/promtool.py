@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from k2local.prometheus import Programs
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules"
-CACHE = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
 EVALUATION = "15s"
 
 

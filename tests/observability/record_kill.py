@@ -29,10 +29,10 @@ from k2local.ports import free_port
 from k2local.prometheus import Prometheus, install, running_prometheus
 from k2local.testing import Fleet, running_fleet
 
+from tests.observability.conftest import CACHE
+from tests.observability.promtool import RULES
 from tests.observability.series import input_series
 
-ROOT = Path(__file__).parents[2]
-RULES = ROOT / "deploy" / "prometheus" / "rules"
 RECORDED = Path(__file__).parent / "recorded"
 STEP_SECONDS = 5
 QUIET_SECONDS = 45
@@ -49,9 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--away", type=int, default=110, help="seconds without the service")
     away = parser.parse_args().away
-    cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
-    programs, port = install(cache), free_port()
-    with tempfile.TemporaryDirectory() as home, running_fleet(Path(home) / "fleet", cache) as fleet:
+    programs, port = install(CACHE), free_port()
+    with tempfile.TemporaryDirectory() as home, running_fleet(Path(home) / "fleet", CACHE) as fleet:
         config = Path(home) / "prometheus.yml"
         config.write_text(yaml.safe_dump(scrape_config(fleet)), "utf-8")
         with (

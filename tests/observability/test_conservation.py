@@ -13,7 +13,8 @@ from k2local.prometheus import Programs
 from k2local.testing import Fleet, running_fleet
 from pyiceberg.expressions import EqualTo
 
-from tests.observability.promtool import CACHE, Alert, check_fired
+from tests.observability.conftest import CACHE
+from tests.observability.promtool import Alert, check_fired
 
 HEADER = "ts_event_ns,symbol,venue,price,size\n"
 START = 1_772_400_000_000_000_000
