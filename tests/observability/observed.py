@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from k2common.http.keys import create, rotate
 from k2local.fleet import SERVICES
@@ -16,6 +17,7 @@ from k2local.ports import free_port
 from k2local.prometheus import Programs, Prometheus, running_prometheus
 from k2local.testing import Fleet, running_fleet
 
+from tests.observability.expressions import substituted
 from tests.observability.scenes import Scenes, Told
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +26,7 @@ WAIT_SECONDS = 60
 QUICK: Mapping[str, str] = {
     # What takes minutes or hours in operation takes seconds here.
     "K2_KAFKA__SESSION_TIMEOUT_SECONDS": "6",
-    "K2_ICEBERG__LIVE_SNAPSHOTS": "5",
+    "K2_ICEBERG__LIVE_SNAPSHOTS": "2",
     "K2_GAPS__LOOK_SECONDS": "1",
     "K2_SINK__IDLE_COMMIT_SECONDS": "5",
     "K2_MAINTENANCE__COMPACT_INTERVAL_SECONDS": "2",
@@ -50,17 +52,34 @@ class Observed:
     ended: float
     told: Told
 
+    @property
+    def seconds(self) -> int:
+        """How long it was."""
+        return round(self.ended - self.started)
+
+    def samples(self, selector: str) -> Sequence[Mapping[str, Any]]:
+        """Every sample of the run: series with `metric` and `values`."""
+        return self.prometheus.query(f"{selector}[{self.seconds}s]", at=self.ended)
+
+    def over_time(self, expression: str, *, step: float) -> Sequence[Mapping[str, Any]]:
+        """An expression of a board over the whole run, with all values chosen."""
+        filled = substituted(expression, span="10s")
+        return self.prometheus.query_range(filled, start=self.started, end=self.ended, step=step)
+
 
 @contextmanager
 def observed_run(home: Path, cache: Path, programs: Programs) -> Iterator[Observed]:
     """Play all scenes and stop the fleet; the server that watched goes on answering."""
     home.mkdir(parents=True, exist_ok=True)
-    config, port = home / "prometheus.json", free_port()
-    keys, key = home / "keys.json", old_key(home / "keys.json")
-    environ = {**QUICK, "K2_HTTP__KEYS_FILE": str(keys)}
-    with running_fleet(home / "fleet", cache, environ=environ, headers={"X-API-Key": key}) as fleet:
-        config.write_text(json.dumps(configuration(fleet)), "utf-8")
-        with running_prometheus(programs, config, home=home / "prometheus", port=port) as prometheus:
+    key = old_key(home / "keys.json")
+    environ = {**QUICK, "K2_HTTP__KEYS_FILE": str(home / "keys.json")}
+    config = home / "prometheus.json"
+    with ExitStack() as watching:
+        with running_fleet(home / "fleet", cache, environ=environ, headers={"X-API-Key": key}) as fleet:
+            config.write_text(json.dumps(configuration(fleet)), "utf-8")
+            prometheus = watching.enter_context(
+                running_prometheus(programs, config, home=home / "prometheus", port=free_port())
+            )
             started = _all_seen(prometheus)
             scenes = Scenes(fleet, prometheus)
             scenes.told.others |= {key, key.split("_")[1]}
@@ -68,7 +87,7 @@ def observed_run(home: Path, cache: Path, programs: Programs) -> Iterator[Observ
             # The last changes are seen by two scrapes more.
             time.sleep(3)
             ended = time.time()
-            yield Observed(prometheus=prometheus, started=started, ended=ended, told=scenes.told)
+        yield Observed(prometheus=prometheus, started=started, ended=ended, told=scenes.told)
 
 
 def old_key(path: Path) -> str:

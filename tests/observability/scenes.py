@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -23,7 +23,14 @@ START = 1_772_400_000_000_000_000
 HEADER = "ts_event_ns,symbol,venue,price,size,sequence"
 IDEMPOTENCY_KEY = "observed-key-1"
 GAP, FILTERED, REFUSED = "OBSERVEDGAP", "OBSERVEDFILTERED", "OBSERVEDREFUSED"
-HEAVY = "SELECT count(*) AS pairs FROM trades a JOIN trades b ON a.price * b.size > b.price * a.size"
+SPAN: Mapping[str, Any] = {"symbols": "SYM000,SYM001", "source": "a"}
+PAIRS = """
+SELECT count(*) AS pairs
+FROM (SELECT price, size FROM trades WHERE source = 'a' LIMIT 3000) a
+JOIN (SELECT price, size FROM trades WHERE source = 'a' LIMIT 3000) b ON a.price * b.size > b.price * a.size
+"""
+ANSWERED = (200, 404, 429, 503)
+"""Nothing is there to be asked before the first commit, and a crowd keeps others out."""
 BUSY = (
     "sum(k2_spool_used_bytes) > 0",
     "k2_uploads_queued > 0",
@@ -51,6 +58,7 @@ MAINTAINED = (
     "sum(k2_rows_purged_total) > 0",
 )
 LOAD_SECONDS = 0.7
+POLL_SECONDS = 0.3
 WAIT_SECONDS = 120
 
 
@@ -174,15 +182,14 @@ class Scenes:
 
     def queries(self) -> None:
         """Each kind of query, and some that are refused."""
-        span = {"symbols": "SYM000,SYM001", "source": "a"}
         for path, parameters in (
-            ("/v1/trades", {**span, "limit": 1_000}),
-            ("/v1/trades", {**span, "format": "arrow"}),
-            ("/v1/quotes", {**span, "format": "csv"}),
-            ("/v1/quotes", {**span, "format": "ndjson"}),
-            ("/v1/trades/latest", span),
-            ("/v1/bars", {**span, "timeframe": "5Min"}),
-            ("/v1/joins/trades-quotes", {**span, "limit": 100}),
+            ("/v1/trades", {**SPAN, "limit": 1_000}),
+            ("/v1/trades", {**SPAN, "format": "arrow"}),
+            ("/v1/quotes", {**SPAN, "format": "csv"}),
+            ("/v1/quotes", {**SPAN, "format": "ndjson"}),
+            ("/v1/trades/latest", SPAN),
+            ("/v1/bars", {**SPAN, "timeframe": "5Min"}),
+            ("/v1/joins/trades-quotes", {**SPAN, "limit": 100}),
             ("/v1/summary/SYM000/2026-03-02", {"source": "a", "venue": "XTST"}),
             ("/v1/datasets", {}),
             ("/v1/symbols", {}),
@@ -202,7 +209,7 @@ class Scenes:
         session = self._call("replay-service", "/v1/replays", json=body)["session_id"]
         with self._streamed(session) as lines:
             first = next(lines)
-            self._until(lambda: self._was("k2_replays_streamed > 0"))
+            self._seen(["k2_replays_streamed > 0"])
             assert "replay_completed" in [first, *lines][-1]
         with self._streamed(session) as lines:
             next(lines)
@@ -221,35 +228,49 @@ class Scenes:
 
         def slowly() -> Iterator[bytes]:
             yield content[:1_000]
-            self._until(lambda: self._was("k2_uploads_receiving > 0"))
+            self._seen(["k2_uploads_receiving > 0"])
             yield content[1_000:]
 
         self._posted(slowly())
+
+        def together() -> None:
+            files = [trades_csv(100_000, seed=next(seeds)) for _ in range(4)]
+            for upload_id in list(pool.map(self._posted, files)):
+                assert self.fleet.receipt(upload_id)["state"] == "committed"
+
         with ThreadPoolExecutor(4) as pool:
-            while not all(map(self._was, BUSY)):
-                files = [trades_csv(100_000, seed=next(seeds)) for _ in range(4)]
-                for upload_id in list(pool.map(self._posted, files)):
-                    assert self.fleet.receipt(upload_id)["state"] == "committed"
+            self._seen(BUSY, together)
 
     def crowd(self) -> None:
         """So many queries at once that some wait and some are refused."""
-        body = {"sql": HEAVY, "symbols": ["SYM000"]}
+        asking = [
+            lambda: self.fleet.call("POST", "query-service", "/v1/sql", json={"sql": PAIRS}),
+            lambda: self.fleet.get("query-service", "/v1/bars", **SPAN, timeframe="1Min"),
+            lambda: self.fleet.get("query-service", "/v1/trades", source="a", format="csv"),
+        ]
+        enough = threading.Event()
 
-        def ask(number: int) -> int:
-            if number % 2:
-                return self.fleet.call("POST", "query-service", "/v1/sql", json=body).status_code
-            bars = {"symbols": "*", "source": "a", "timeframe": "1Sec", "format": "csv"}
-            return self.fleet.get("query-service", "/v1/bars", **bars).status_code
+        def ask(number: int) -> None:
+            while not enough.is_set():
+                # A stream that has begun is cut off instead of refused.
+                with suppress(httpx.RemoteProtocolError):
+                    answer = asking[number % len(asking)]()
+                    assert answer.status_code in ANSWERED, answer.text
 
         with ThreadPoolExecutor(12) as pool:
-            while not all(map(self._was, CROWDED)):
-                assert set(pool.map(ask, range(24))) <= {200, 429, 503}
+            clients = [pool.submit(ask, number) for number in range(12)]
+            try:
+                self._seen(CROWDED)
+            finally:
+                enough.set()
+            for client in clients:
+                client.result()
 
     def killed_sink(self) -> None:
         """The sink dies in the middle of an upload, is started again and commits it."""
         upload_id = self._posted(trades_csv(200_000, seed=6))
         self.fleet.kill("iceberg-sink")
-        self._until(lambda: self._was('up{job="iceberg-sink"} == 0'))
+        self._seen(['up{job="iceberg-sink"} == 0'])
         self.fleet.wait_ready("iceberg-sink", seconds=WAIT_SECONDS)
         assert self.fleet.receipt(upload_id)["state"] == "committed"
 
@@ -263,7 +284,7 @@ class Scenes:
                     self.fleet.call("POST", "iceberg-sink", path, params=table).is_success
                 )
             )
-        self._until(lambda: all(map(self._was, MAINTAINED)))
+        self._seen(MAINTAINED)
 
     @contextmanager
     def _load(self) -> Iterator[None]:
@@ -288,8 +309,7 @@ class Scenes:
             answer = self.fleet.get(
                 "query-service", "/v1/trades", symbols="SYM000", source="load", sort="desc", limit=100
             )
-            # Nothing is there to be asked before the first commit, and a crowd may keep it out.
-            assert answer.status_code in (200, 404, 429, 503), answer.text
+            assert answer.status_code in ANSWERED, answer.text
 
     def _posted(self, content: bytes | Iterator[bytes], source: str = "e") -> str:
         answer = self.fleet.call(
@@ -304,6 +324,14 @@ class Scenes:
         self.told.uploads.append(upload_id)
         return upload_id
 
+    def _seen(self, expressions: Sequence[str], act: Callable[[], None] = lambda: None) -> None:
+        """Act again and again until each expression has held at some moment of the run."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while unseen := [expression for expression in expressions if not self._was(expression)]:
+            assert time.monotonic() < deadline, f"never seen: {unseen}"
+            act()
+            time.sleep(POLL_SECONDS)
+
     def _was(self, expression: str) -> bool:
         return bool(self._watch.query(f"count_over_time(({expression})[10m:1s])"))
 
@@ -316,7 +344,7 @@ class Scenes:
         deadline = time.monotonic() + WAIT_SECONDS
         while not holds():
             assert time.monotonic() < deadline, "it did not come to that in time"
-            time.sleep(0.2)
+            time.sleep(POLL_SECONDS)
 
 
 def _numbered(numbers: Sequence[int]) -> bytes:

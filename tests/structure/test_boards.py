@@ -14,7 +14,7 @@ from tests.observability.expressions import OWN, family, grouped_by, matched_by,
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
 RULES = ROOT / "deploy" / "prometheus" / "rules"
-SCRAPED = {"up": OWN - {"le"}}
+SCRAPED = {"up": OWN - {"le"}, "ALERTS": {"alertname", "alertstate", "severity"}}
 """Series that Prometheus itself makes."""
 DECLARED = {
     metric.name: {label.name for label in metric.labels} | OWN

@@ -119,22 +119,12 @@ def test_the_services_start_once_everything_before_them_is_healthy() -> None:
         assert services[name]["healthcheck"]["test"] == ["CMD", "python", "-m", "k2common.probe"]
 
 
-def test_prometheus_reads_every_service_and_dashboards_show_metrics_that_exist() -> None:
+def test_prometheus_reads_every_service() -> None:
     told = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
     jobs = {job["job_name"]: job["dns_sd_configs"][0] for job in told["scrape_configs"]}
     assert {name: (job["names"], job["port"]) for name, job in jobs.items()} == {
         name: ([name], port) for name, port in zip(SETTINGS, range(8001, 8006), strict=True)
     }
-    code = "".join(
-        path.read_text("utf-8")
-        for folder in ("libs/k2common/src", *(f"services/{name}/src" for name in SETTINGS))
-        for path in (ROOT / folder).rglob("*.py")
-    )
-    for path in (ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"):
-        named = set(re.findall(r"\bk2_[a-z0-9_]+", path.read_text("utf-8")))
-        assert named
-        stems = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in named}
-        assert [name for name in stems if f'"{name}"' not in code] == []
 
 
 def test_prometheus_gets_all_rules_with_compose_and_on_kubernetes() -> None:

@@ -78,6 +78,34 @@ BOARD = Board(
             ],
         ),
         Row(
+            title="Objectives",
+            panels=[
+                Panel(
+                    title="Alerts that fire",
+                    description="Each has a runbook.",
+                    queries=[summed('ALERTS{alertstate="firing"}', by="alertname, severity")],
+                    limits=(1,),
+                ),
+                Panel(
+                    title="Requests that failed, of the last hour's",
+                    description="As the burn-rate alerts count them.",
+                    queries=[
+                        Query(
+                            expr="job:k2_requests_failed:ratio_rate1h or 0 * job:k2_replicas_up:sum",
+                            legend="{{job}}",
+                        )
+                    ],
+                    unit="percentunit",
+                ),
+                Panel(
+                    title="Small uploads that were late, of the last hour's",
+                    description="As the burn-rate alerts count them.",
+                    queries=[Query(expr="k2:uploads_late:ratio_rate1h", legend="late")],
+                    unit="percentunit",
+                ),
+            ],
+        ),
+        Row(
             title="What flows",
             panels=[
                 Panel(
@@ -152,11 +180,10 @@ BOARD = Board(
                     unit="bytes",
                 ),
                 Panel(
-                    title="Restarts",
-                    description="Times that a process began anew.",
-                    queries=[
-                        summed("changes(process_start_time_seconds[$__rate_interval])", by="job"),
-                    ],
+                    title="Time since the start",
+                    description="Of each replica; it falls to 0 with a restart.",
+                    queries=[largest("time() - process_start_time_seconds", by="job, instance")],
+                    unit="s",
                 ),
                 Panel(
                     title="Open files, of those allowed",

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from k2common.schemas.datasets import DATASETS, TABLES
 
 __all__ = ["CollectorRegistry", "Counter", "Gauge", "Histogram"]
+
+# Each counter and histogram would have a second series, with the time at which it began.
+disable_created_metrics()  # type: ignore[no-untyped-call] # it has no types
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 UNITS = ("seconds", "bytes", "rows", "chunks")

@@ -91,6 +91,8 @@ class ServiceMetrics:
             look="Grows all the time: Kafka, the registry, the catalogue or the warehouse is away.",
             labels=[WORK],
         )
+        # There from the first moment on, so that its first growth is seen.
+        self._retried.labels(START)
         self.declared = [*PROCESS, *made.all]
 
     def with_others(self) -> CollectorRegistry:
