@@ -112,8 +112,13 @@ def test_the_killed_sink_is_seen_and_comes_back(run: Observed) -> None:
 
 
 def test_no_row_is_unaccounted_for_in_the_end(run: Observed) -> None:
-    found = run.prometheus.query("max by (table) (abs(k2_rows_unaccounted))", at=run.ended)
-    assert {entry["metric"]["table"]: entry["value"][1] for entry in found if entry["value"][1] != "0"} == {}
+    # The terms are read one after another; what is lost stays lost.
+    least = "min_over_time(abs(k2_rows_unaccounted)[30s:1s])"
+    found = {
+        entry["metric"]["table"]: entry["value"][1] for entry in run.prometheus.query(least, at=run.ended)
+    }
+    assert "market.trades" in found
+    assert {table: rows for table, rows in found.items() if rows != "0"} == {}
 
 
 def _series(metric: Declared) -> str:
