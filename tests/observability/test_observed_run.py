@@ -112,8 +112,9 @@ def test_the_killed_sink_is_seen_and_comes_back(run: Observed) -> None:
 
 
 def test_what_went_wrong_is_alerted_and_nothing_is_said_of_lost_rows(run: Observed) -> None:
-    span = math.ceil(run.ended - run.started)
-    fired = run.prometheus.query(f'max_over_time(ALERTS{{alertstate="firing"}}[{run.seconds}s])', at=run.ended)
+    fired = run.prometheus.query(
+        f'max_over_time(ALERTS{{alertstate="firing"}}[{run.seconds}s])', at=run.ended
+    )
     told = {(entry["metric"]["alertname"], entry["metric"].get("job")) for entry in fired}
     assert {("K2ServiceRestarted", "iceberg-sink"), ("K2DeadLetters", None)} <= told
     assert {"K2RowsUnaccounted", "K2UploadLate", "K2UploadsExpired"} & {name for name, _ in told} == set()
