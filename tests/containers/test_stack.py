@@ -9,7 +9,10 @@ from k2local.testing import Fleet
 from tests.containers.composed import FLEET, NEIGHBOURS, Stack, prometheus
 from tests.observability.expressions import substituted
 
-END_TO_END = [f"tests/e2e/test_{name}.py" for name in ("asx", "binance", "bodies", "changes", "uploads")]
+END_TO_END = [
+    f"tests/e2e/test_{name}.py" for name in ("asx", "binance", "bodies", "changes", "gaps", "uploads")
+]
+HEADER = b"ts_event_ns,symbol,venue,price,size\n"
 
 
 def test_every_container_is_healthy_and_within_its_memory(composed: Stack, figures: list[str]) -> None:
@@ -32,8 +35,8 @@ def test_the_integration_tests_of_kafka_and_registry_pass(composed: Stack, figur
 
 
 def test_tables_and_archive_lie_in_the_store(composed: Stack, fleet: Fleet) -> None:
-    receipt = fleet.upload(b"ts_event_ns,symbol,venue,price,size\n1,ST,XTST,1,1\n", dataset="trades")
-    assert receipt["state"] == "committed"
+    receipt = fleet.upload(HEADER + b"1700000000000000001,ST,XTST,1,1\n", dataset="trades")
+    assert (receipt["state"], receipt["rows"]["committed"]) == ("committed", 1)
     (gateway,) = composed.containers("ingest-gateway")
     told = json.loads(composed.docker("inspect", "--format", "{{json .Config.Env}}", gateway))
     assert "K2_ICEBERG__CATALOG_TYPE=rest" in told
@@ -57,8 +60,8 @@ def test_prometheus_has_read_the_rules_and_can_evaluate_them(composed: Stack) ->
 
 
 def test_every_panel_of_every_dashboard_has_a_query_with_an_answer(composed: Stack, fleet: Fleet) -> None:
-    fleet.upload(b"ts_event_ns,symbol,venue,price,size\n2,ST,XTST,1,1\n", dataset="trades")
-    fleet.data("query-service", "/v1/trades", symbols="ST")
+    fleet.upload(HEADER + b"1700000000000000002,ST,XTST,1,1\n", dataset="trades")
+    assert fleet.data("query-service", "/v1/trades", symbols="ST")
     silent = []
     for board in BOARDS:
         for panel in board.panels:

@@ -19,8 +19,8 @@ def registry(stack: LocalStack) -> SchemaRegistry:
 
 def commit() -> dict[str, Any]:
     at = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-    where = {"snapshot_id": 5, "metadata_location": "file:///x", "document": "{}"}
-    return {"table": "market.trades", "number": 7, "committed_at": at, **where}
+    where = {"snapshot_id": 5, "metadata_location": "file:///x", "document": "{}", "rows": 9}
+    return {"table": "market.trades", "number": 7, "committed_at": at, "rows_removed": None, **where}
 
 
 async def test_a_message_comes_back_as_it_was_sent(registry: SchemaRegistry) -> None:
