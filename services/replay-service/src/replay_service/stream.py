@@ -19,6 +19,7 @@ from k2common.iceberg.asof import AsOf
 from k2common.iceberg.plan import Plan
 from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.gate import BEGUN
 from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import DATASETS, Dataset
 
@@ -107,6 +108,7 @@ class Replay:
             async for batch in self._queries.batches(sql, parameters.values, rows=PART_ROWS):
                 for part in split_at_blocks(pa.Table.from_batches([batch]), digest.rows):
                     await self._blocking.run(digest.update, part.select(self._columns))
+                    BEGUN.set(True)
                     yield Lines(rows=part.num_rows, text=lines(part[TEXT].combine_chunks()))
                     if digest.rows % BLOCK_ROWS == 0:
                         yield _checkpoint(digest, part)

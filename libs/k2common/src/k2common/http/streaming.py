@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2common.runtime import timings
+from k2common.runtime.gate import BEGUN
 
 BODY_MESSAGES = 8
 
@@ -52,6 +53,7 @@ class Streamed(Response):
                     if not begun:
                         await send(start)
                         begun = True
+                        BEGUN.set(True)
                     await self._send_part(part, send)
         finally:
             await self._parts.aclose()

@@ -13,6 +13,9 @@ from k2common.errors import TransientError
 CALLER: ContextVar[str] = ContextVar("k2_caller", default="")
 """Whose work this is: the id of a key, or an address."""
 
+BEGUN: ContextVar[bool] = ContextVar("k2_begun", default=False)
+"""Whether a part of the answer has been sent: a refusal would cut it off."""
+
 
 class Overloaded(TransientError):
     """As much waits as may; the same call may succeed in a moment."""
@@ -48,30 +51,31 @@ class Gate:
     async def passed(self) -> AsyncIterator[None]:
         """Inside the gate.
 
-        Raises Overloaded or TooManyAtOnce, and Overloaded when the turn did not come within `seconds`.
+        Raises Overloaded or TooManyAtOnce, and Overloaded when the turn did not come within `seconds`. Work
+        for an answer that has begun waits for its turn as long as it takes.
         """
-        await self._enter(CALLER.get())
+        await self._enter(CALLER.get(), begun=BEGUN.get())
         try:
             yield
         finally:
             self._leave()
 
-    async def _enter(self, caller: str) -> None:
+    async def _enter(self, caller: str, *, begun: bool) -> None:
         if self._free:
             self._free -= 1
             return
-        if self.waiting >= self._limit:
+        if self.waiting >= self._limit and not begun:
             raise Overloaded(f"{self._limit} queries wait already")
         queue = self._queues.setdefault(caller, deque())
-        if len(queue) >= max(1, self._limit // 2):
+        if len(queue) >= max(1, self._limit // 2) and not begun:
             raise TooManyAtOnce(f"{len(queue)} queries of this caller wait already")
         turn = asyncio.get_running_loop().create_future()
         queue.append(turn)
-        await self._until(turn, caller)
+        await self._until(turn, caller, seconds=None if begun else self._seconds)
 
-    async def _until(self, turn: asyncio.Future[None], caller: str) -> None:
+    async def _until(self, turn: asyncio.Future[None], caller: str, *, seconds: float | None) -> None:
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 await turn
         except (TimeoutError, asyncio.CancelledError) as error:
             if turn.done() and not turn.cancelled():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from k2common.http.streaming import Attended, ReaderTooSlow, Streamed
+from k2common.runtime.gate import BEGUN
 from starlette.types import Message, Receive, Scope, Send
 
 SCOPE: Scope = {"type": "http"}
@@ -50,6 +51,27 @@ async def test_all_parts_and_then_the_end() -> None:
     assert b"".join(message["body"] for message in messages[1:]) == b"ab"
     assert [message["more_body"] for message in messages[1:]] == [True, True, False]
     assert error is None
+
+
+async def test_the_work_behind_a_part_knows_whether_the_answer_has_begun() -> None:
+    seen: list[bool] = []
+
+    async def work() -> AsyncGenerator[bytes, None]:
+        for part in (b"", b"a", b"b"):
+            seen.append(BEGUN.get())
+            yield part
+        seen.append(BEGUN.get())
+
+    async def send(message: Message) -> None:
+        assert message
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    answer = Streamed(work(), reader_seconds=60, media_type="text/csv")
+    await asyncio.create_task(answer(SCOPE, receive, send))
+    assert seen == [False, False, True, True]
+    assert not BEGUN.get()
 
 
 async def test_a_body_without_a_part_is_whole_too() -> None:

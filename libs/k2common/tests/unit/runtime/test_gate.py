@@ -6,7 +6,7 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from k2common.runtime.gate import CALLER, Gate, Overloaded, TooManyAtOnce
+from k2common.runtime.gate import BEGUN, CALLER, Gate, Overloaded, TooManyAtOnce
 
 
 def started(caller: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
@@ -72,6 +72,30 @@ async def test_a_turn_that_does_not_come_in_time_is_given_up() -> None:
         assert gate.waiting == 0
     async with gate.passed():
         pass
+
+
+async def test_an_answer_that_has_begun_is_not_cut_off_but_waits_its_turn() -> None:
+    gate, leave, done = Gate(width=1, waiting=1, seconds=0.01), asyncio.Event(), []
+
+    async def holds() -> None:
+        async with gate.passed():
+            await leave.wait()
+
+    async def goes_on() -> None:
+        BEGUN.set(True)
+        async with gate.passed():
+            done.append(True)
+
+    tasks = [started("a", holds)]
+    await settle()
+    tasks += [started("a", goes_on) for _ in range(3)]
+    await settle()
+    with pytest.raises(Overloaded):
+        await started("b", holds)
+    await asyncio.sleep(0.03)  # longer than a turn may take to come
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert len(done) == 3
 
 
 async def test_a_caller_who_goes_leaves_its_place_to_the_next() -> None:
