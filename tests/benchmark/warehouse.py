@@ -16,8 +16,8 @@ from k2common.iceberg.expiry import Retention
 from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import TRADES
 from k2common.testing.generator import FIRST_DAY, trades_csv
-from k2common.testing.iceberg import folder_catalog
-from k2common.testing.ticks import append, record, rows_of
+from k2common.testing.iceberg import folder_catalog, record_version
+from k2common.testing.ticks import append, rows_of
 
 SYMBOLS = 500
 KEEP_FEW = Retention(live=5, recorded=lambda _: True)
@@ -45,4 +45,4 @@ def _add_day(catalog: Catalog, day: int, rows: int) -> None:
         upload = pa.repeat(f"01BENCH{day:04}{number}", part.num_rows)
         column = part.schema.get_field_index("upload_id")
         rows_of_half = part.set_column(column, "upload_id", upload)
-        record(catalog, append(catalog, TRADES, rows_of_half, retention=KEEP_FEW))
+        record_version(catalog, append(catalog, TRADES, rows_of_half, retention=KEEP_FEW))

@@ -16,7 +16,8 @@ from k2common.iceberg.documents import live_versions
 from k2common.iceberg.expiry import Retention
 from k2common.schemas.datasets import TRADES
 from k2common.testing.generator import trades_csv
-from k2common.testing.ticks import append, record, rows_of
+from k2common.testing.iceberg import record_version
+from k2common.testing.ticks import append, rows_of
 
 from tests.integration.query.conftest import empty, with_ties
 from tests.integration.query.serving import client, serving
@@ -29,7 +30,7 @@ def more(catalog: Catalog, number: int, rows: int = 120) -> None:
     """One upload more, its snapshot expiring soon; its version is recorded as the sink does."""
     text = trades_csv(rows, seed=number % 5, symbols=3, days=2)
     found = with_ties(rows_of(text, upload=f"U{number}", offset=number * rows))
-    record(catalog, append(catalog, TRADES, found, retention=KEEP_TWO))
+    record_version(catalog, append(catalog, TRADES, found, retention=KEEP_TWO))
 
 
 class Writer(Thread):

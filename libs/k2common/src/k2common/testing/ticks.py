@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,8 +20,8 @@ from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
 from k2common.iceberg.rewriting import live_files
-from k2common.schemas.datasets import VERSIONS, Dataset
-from k2common.testing.iceberg import START, first_version
+from k2common.schemas.datasets import Dataset
+from k2common.testing.iceberg import first_version
 from k2common.versions import Version
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -98,29 +98,3 @@ def rearranged(catalog: Catalog, dataset: Dataset, pieces: Sequence[pa.Table]) -
         same_version=True,
     )
     return commit(catalog, proposal)
-
-
-def record(catalog: Catalog, result: CommitResult) -> None:
-    """Put a commit into `ingest.versions`, as the sink does from its topic."""
-    table = load_table(catalog, VERSIONS.table)
-    head = head_version(table) or first_version(VERSIONS.table)
-    offset = head.offsets.get(0)
-    columns: Mapping[str, Any] = {
-        "table": [result.version.table],
-        "number": [result.version.number],
-        "committed_at": pa.array([result.version.committed_at], MICROS),
-        "snapshot_id": [result.snapshot_id],
-        "metadata_location": [result.metadata_location],
-        "document": [result.version.to_json()],
-        "kafka_epoch": pa.array([0], pa.int32()),
-        "kafka_partition": pa.array([0], pa.int32()),
-        "kafka_offset": pa.array([offset or 0], pa.int64()),
-    }
-    proposal = Proposal(
-        table=VERSIONS.table,
-        epoch=0,
-        expected={0: offset},
-        files=write(pa.table(dict(columns)), table=table),
-        change=lambda known: (known or head).successor(now=START, offsets={0: (offset or 0) + 1}, hidden={}),
-    )
-    commit(catalog, proposal)
