@@ -65,7 +65,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
                 for place in places:
                     self._seek(place, self._starts[(place.topic, place.partition)], begins[place])
         except BaseException:
-            await self._consumer.stop()
+            await _stopped(self._consumer, self._settings)
             raise
         return self
 
@@ -98,7 +98,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        await _stopped(self._consumer, self._settings)
 
     async def fetch(self, *, limit: int, wait_seconds: float) -> Mapping[Place, Sequence[Item]]:
         """Up to `limit` items that came within the time, by place and in order; empty when none came.
@@ -137,6 +137,15 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
             raise TransientError(
                 f"Kafka at {self._settings.bootstrap_servers}: {type(error).__name__} {error}"
             ) from error
+
+
+async def _stopped(consumer: AIOKafkaConsumer, settings: KafkaSettings) -> None:
+    # While its broker is away a consumer may wait for ever for what it still wants to say.
+    try:
+        async with asyncio.timeout(settings.request_timeout_seconds):
+            await consumer.stop()
+    except (KafkaError, TimeoutError):
+        return
 
 
 class BatchReader(_Reader[FetchedBatch]):
@@ -187,7 +196,7 @@ class Membership(AbstractAsyncContextManager["Membership"]):
         try:
             await self._consumer.start()
         except KafkaError as error:
-            await self._consumer.stop()
+            await _stopped(self._consumer, self._settings)
             raise TransientError(f"Kafka at {self._settings.bootstrap_servers}: {error}") from error
         # Not before the start, which would wait for the first share and so for our caller to take it.
         self._consumer.subscribe(list(self._topics), listener=self._listener)
@@ -196,7 +205,7 @@ class Membership(AbstractAsyncContextManager["Membership"]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        await _stopped(self._consumer, self._settings)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

@@ -100,5 +100,8 @@ def _start(name: str, work: Work, ended: asyncio.Event, retried: Retried) -> asy
 
 
 async def _all(tasks: Set[asyncio.Task[None]]) -> None:
+    # All of them, also after one has failed: none may work on when others are given its partitions.
     if tasks:
-        await asyncio.gather(*tasks)
+        await asyncio.wait(tasks)
+    for task in tasks:
+        task.result()

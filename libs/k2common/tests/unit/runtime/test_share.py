@@ -1,0 +1,56 @@
+"""Work on a share ends whole before the membership does, also when a part of it fails."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Set
+from typing import Any, Self
+
+import pytest
+from k2common.kafka.consumer import Place
+from k2common.runtime import share
+from k2common.runtime.readiness import Readiness
+from k2common.runtime.share import Share, Work
+from k2common.settings.kafka import KafkaSettings
+
+ended: list[str] = []
+
+
+class Member:
+    """Is given one partition at once."""
+
+    def __init__(self, *_: Any, changed: Callable[[Set[Place]], Awaitable[None]], **__: Any) -> None:
+        self._changed = changed
+
+    async def __aenter__(self) -> Self:
+        self._given = asyncio.ensure_future(self._changed({("t", 0)}))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._given
+        ended.append("membership")
+
+
+async def fails(_stop: asyncio.Event) -> None:
+    raise ValueError("for good")
+
+
+async def lasts(stop: asyncio.Event) -> None:
+    await stop.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    ended.append("work")
+
+
+async def test_the_others_end_before_the_partitions_are_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended.clear()
+    monkeypatch.setattr(share, "Membership", Member)
+    works: dict[str, Work] = {"fails": fails, "lasts": lasts}
+    made = Share(
+        KafkaSettings(bootstrap_servers="x:1"),
+        group="g",
+        topics=["t"],
+        works=lambda places: works if places else {},
+        readiness=Readiness(),
+    )
+    with pytest.raises(ValueError, match="for good"):
+        await asyncio.wait_for(made.run(asyncio.Event()), 10)
+    assert ended == ["work", "membership"]
