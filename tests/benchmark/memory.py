@@ -117,6 +117,7 @@ def main() -> None:
         strict = [strict_read(path)]
         alone = Beside(fleet)
         alone.start()
+        # The time in which small uploads are measured with nothing beside them.
         time.sleep(ALONE_SECONDS)
         alone.ended.set()
         alone.join()

@@ -138,7 +138,7 @@ def _until_up(port: int) -> None:
             connection.request("GET", "/livez")
             connection.getresponse().read()
         except OSError:
-            time.sleep(0.25)
+            time.sleep(0.25)  # between looks at another process
         else:
             return
     raise SystemExit("the query service did not start")

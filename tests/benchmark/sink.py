@@ -172,7 +172,7 @@ def sink_round(settings: LocalSettings, home: Path, rows: int) -> Run:
                 break
             if process.poll() is not None:
                 raise SystemExit(f"the sink ended: {(home / 'sink.log').read_text('utf-8')[-2000:]}")
-            time.sleep(0.2)
+            time.sleep(0.2)  # between looks at the table, which another process fills
         memory = _peak(process.pid)
     return Run(rows=now[0] - first[0], seconds=now[1] - first[1], cpu=now[2] - first[2], memory=memory)
 

@@ -100,7 +100,7 @@ class Publisher:
                 except TransientError:
                     if not left:
                         raise
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(0.5)  # the real broker is being restarted
             yield producer
 
     async def _chunk(self, producer: TransactionalProducer, upload: Upload, index: int, rows: int) -> None:

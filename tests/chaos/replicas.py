@@ -72,5 +72,5 @@ class Replica:
                     return
             except httpx.TransportError:
                 pass
-            time.sleep(0.1)
+            time.sleep(0.1)  # between looks at another process
         raise AssertionError(f"{self.service} {self.name} is not ready")

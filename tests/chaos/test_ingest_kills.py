@@ -79,12 +79,12 @@ def post(urls: tuple[str, ...], number: int) -> str:
                 timeout=60,
             )
         except httpx.TransportError:
-            time.sleep(0.2)
+            time.sleep(0.2)  # the gateway was killed and is being started
             continue
         if answer.status_code in (httpx.codes.OK, httpx.codes.ACCEPTED):
             upload_id: str = answer.json()["data"]["upload_id"]
             return upload_id
-        time.sleep(0.5)
+        time.sleep(0.5)  # it said so: 503 while it waits for its neighbours
     raise AssertionError("no gateway took the file")
 
 

@@ -32,6 +32,7 @@ class LocalStack:
                 self._processes[process.component.name] = process
             for process in self._processes.values():
                 process.wait_ready()
+        # Also when interrupted: servers that nobody stops would live on.
         except BaseException:
             self.stop()
             raise

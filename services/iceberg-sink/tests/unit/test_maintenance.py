@@ -47,7 +47,7 @@ class Clock:
         return self.seconds
 
     async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
+        raise AssertionError("maintenance waits for its events, not for the clock")
 
 
 class Parts:

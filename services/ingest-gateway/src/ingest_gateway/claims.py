@@ -136,8 +136,8 @@ class _Partition:
                         partition=self._number,
                         headers=claim.trace,
                     )
+            # Cancelled or failed, whether it was written is not known: the next call fences and reads.
             except BaseException:
-                # Whether it was written is not known: the next call fences and reads.
                 self._producer = None
                 await self._opened.aclose()
                 raise

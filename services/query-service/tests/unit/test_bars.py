@@ -230,6 +230,7 @@ async def test_bars_across_a_change_of_clocks(
 @pytest.fixture(scope="module")
 def bhp() -> list[dict[str, Any]]:
     """The trades of BHP on 11 March 2014 in Sydney, read by hand."""
+    # Real files are never in the repository, so a checkout alone has none.
     if not DATA.is_file():
         pytest.skip("the sample data is not beside the checkout")
     zone = ZoneInfo(SYDNEY)

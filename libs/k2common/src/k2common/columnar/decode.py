@@ -135,9 +135,10 @@ class RecordDecoder:
             keep = np.delete(np.arange(read.height), np.cumsum(np.array(counts) + 1) - 1)
             rows = read.select(names).to_arrow(compat_level=pl.CompatLevel.oldest())
             return self._positioned(self._aligned(rows, schema).take(pa.array(keep)), group)
-        # A native reader panics on some broken data; the panic is a BaseException with this name.
+        # What a native reader says of broken data; some makes it panic.
         except (PolarsError, polars_avro.AvroError, pa.ArrowInvalid, ValueError, OSError):
             return None
+        # pyo3's PanicException is no Exception and cannot be imported; all else goes on.
         except BaseException as error:
             if type(error).__name__ != "PanicException":
                 raise

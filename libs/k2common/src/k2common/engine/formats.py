@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -91,15 +92,16 @@ class Csv(_Text):
         return b""
 
 
-class _File:
+class _File(ABC):
     """A format whose writer puts bytes into a buffer that is emptied after each batch."""
 
     def __init__(self, schema: Any, cursor: Any) -> None:
         self._out = io.BytesIO()
         self._writer = self._open(schema)
 
+    @abstractmethod
     def _open(self, schema: Any) -> Any:
-        raise NotImplementedError
+        """The writer."""
 
     def start(self) -> bytes:
         """What stands before the rows."""

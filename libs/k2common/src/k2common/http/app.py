@@ -175,6 +175,7 @@ def _traced(scope: Scope, status: Sequence[int]) -> Iterator[None]:
     with begun(asked, "http request", context=context, kind=SpanKind.SERVER) as span:
         try:
             yield
+        # Logged here, where the span is, and raised again.
         except Exception as error:
             log.error("a request failed", path=scope["path"], exc_info=error)
             raise

@@ -64,6 +64,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
                 self._consumer.assign(places)
                 for place in places:
                     self._seek(place, self._starts[(place.topic, place.partition)], begins[place])
+        # Also when cancelled: nobody else holds the consumer that was begun.
         except BaseException:
             await _stopped(self._consumer, self._settings)
             raise

@@ -135,6 +135,7 @@ async def identify(settings: KafkaSettings, topics: Sequence[str]) -> Identity:
         answer = await client.send(client.get_random_node(), _MetadataRequest(topics))
     except KafkaError as error:
         raise TransientError(f"Kafka at {settings.bootstrap_servers}: {error}") from error
+    # aiokafka's word for a broker that lacks this version of the request.
     except NotImplementedError as error:
         raise SetupError(f"Kafka at {settings.bootstrap_servers} is older than 3.1: {error}") from error
     finally:

@@ -87,6 +87,7 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
         try:
             async with self._guarded():
                 await self._producer.start()
+        # Also when cancelled: nobody else holds the producer that was begun.
         except BaseException:
             await self._close()
             raise

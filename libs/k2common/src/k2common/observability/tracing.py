@@ -88,6 +88,7 @@ def begun(spans: Tracer, name: str, /, **given: Any) -> Iterator[Span]:
     ) as span:
         try:
             yield span
+        # Whatever it is, the span says so and the error goes on.
         except Exception as error:
             span.set_status(StatusCode.ERROR, type(error).__name__)
             raise

@@ -122,6 +122,7 @@ class QueriesMetrics:
         try:
             with self.run.time():
                 yield
+        # A cancelled run has its outcome too; the error goes on.
         except BaseException as error:
             outcome = next((name for kind, name in OUTCOMES.items() if isinstance(error, kind)), "failed")
             raise
