@@ -1,18 +1,12 @@
 """Fetched record batches to columns, without an object per record.
 
-The records section of an uncompressed batch is itself Avro data: every record is {length, attributes,
-timestamp delta, offset delta, key, value length, the registry's five bytes, the row's own fields, number of
-headers}. So batches become the blocks of an Avro container in memory, which a native reader takes apart.
-
-After each batch stands a sentinel record: a message with a byte too many or too few shifts all that follows,
-and then the sentinel or the offset deltas are not what they must be. A batch that fails any check is read
-again record by record, to find the messages that are at fault.
+Batches are read as the blocks of one Avro container. A batch that fails any of its checks is read again
+record by record, to find the messages that are at fault.
 """
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -26,17 +20,13 @@ import pyarrow.compute as pc
 from polars.exceptions import PolarsError
 
 from k2common.columnar.arrow import Column, type_name, unwrap
+from k2common.columnar.container import FRAME, FRAME_BYTES, HEADERS, OFFSET_DELTA, container, is_whole
 from k2common.columnar.record_batch import FetchedBatch, records_section
-from k2common.columnar.records import Record, read_records, read_varint, write_varint
+from k2common.columnar.records import Record, read_records, read_varint
 from k2common.domain.dead_letters import REDRIVEN_HEADER
 
-SYNC = b"k2-sync-marker.."
-SENTINEL_DELTA = -7
-SENTINEL_HEADERS = 77
-FRAME_BYTES = 5
 SLOT_BYTES = 4 * 1024 * 1024
 """What is taken apart at once, unpacked: a reader needs several times that; larger gains nothing."""
-OFFSET_DELTA, FRAME, HEADERS = "k2_offset_delta", "k2_frame", "k2_headers"
 POSITION_FIELDS = (
     pa.field("kafka_partition", pa.int32(), nullable=False),
     pa.field("kafka_offset", pa.int64(), nullable=False),
@@ -127,10 +117,10 @@ class RecordDecoder:
         try:
             names = [entry["name"] for entry in schema["fields"]]
             frame_columns = [OFFSET_DELTA, FRAME, HEADERS]
-            container = _container(group, schema, frame)
-            read = polars_avro.read_avro(io.BytesIO(container), columns=[*frame_columns, *names])
+            packed = container(group, schema, frame)
+            read = polars_avro.read_avro(io.BytesIO(packed), columns=[*frame_columns, *names])
             counts = [batch.count for batch, _ in group]
-            if not _whole(read, counts, frame):
+            if not is_whole(read, counts, frame):
                 return None
             keep = np.delete(np.arange(read.height), np.cumsum(np.array(counts) + 1) - 1)
             rows = read.select(names).to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -278,55 +268,6 @@ def _first_schema_id(section: memoryview) -> int | None:
         return framed_schema_id(bytes(section[at : at + FRAME_BYTES]))
     except IndexError:
         return None
-
-
-def _container(
-    group: Sequence[tuple[FetchedBatch, memoryview]], schema: Mapping[str, Any], frame: bytes
-) -> bytes:
-    sentinel = _sentinel(schema, frame)
-    text = json.dumps(_record_schema(schema)).encode()
-    parts: list[bytes | memoryview] = [b"Obj\x01\x04\x16avro.schema", write_varint(len(text)), text]
-    parts += [b"\x14avro.codec\x08null\x00", SYNC]
-    for batch, section in group:
-        parts += [write_varint(batch.count + 1), write_varint(len(section) + len(sentinel))]
-        parts += [section, sentinel, SYNC]
-    return b"".join(parts)
-
-
-def _record_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    def fixed(name: str, size: int) -> Mapping[str, Any]:
-        return {"name": name, "type": {"type": "fixed", "name": f"{name}_bytes", "size": size}}
-
-    def long(name: str) -> Mapping[str, Any]:
-        return {"name": name, "type": "long"}
-
-    start = [long("k2_length"), fixed("k2_attributes", 1), long("k2_ts_delta"), long(OFFSET_DELTA)]
-    value = [{"name": "k2_key", "type": "bytes"}, long("k2_value_length"), fixed(FRAME, FRAME_BYTES)]
-    return {**schema, "fields": [*start, *value, *schema["fields"], long(HEADERS)]}
-
-
-def _sentinel(schema: Mapping[str, Any], frame: bytes) -> bytes:
-    fields = b"".join(_zero(entry["type"]) for entry in schema["fields"])
-    delta, headers = write_varint(SENTINEL_DELTA), write_varint(SENTINEL_HEADERS)
-    return b"\x00\x00\x00" + delta + b"\x00\x00" + frame + fields + headers
-
-
-def _zero(avro_type: Any) -> bytes:
-    if isinstance(avro_type, list):
-        return b"\x00"
-    name = type_name(avro_type)
-    return {"decimal": b"\x02\x00", "double": bytes(8)}.get(name, b"\x00")
-
-
-def _whole(read: pl.DataFrame, counts: Sequence[int], frame: bytes) -> bool:
-    expected = np.concatenate([np.append(np.arange(count), SENTINEL_DELTA) for count in counts])
-    headers = np.where(expected == SENTINEL_DELTA, SENTINEL_HEADERS, 0)
-    return bool(
-        read.height == len(expected)
-        and np.array_equal(read[OFFSET_DELTA].to_numpy(), expected)
-        and np.array_equal(read[HEADERS].to_numpy(), headers)
-        and read.select((pl.col(FRAME) == pl.lit(frame)).all()).item()
-    )
 
 
 def _column(column: Column, avro_name: str, target: Any) -> Column:
