@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[3]
 ROWS = 20_000
 START = 1_700_000_000_000_000_000
 PAGE_KEY = "S1GNS-PAGES"
+KILLS_AT_MOST = 10
 
 
 def file_of(symbol: str) -> bytes:
@@ -62,10 +63,20 @@ def test_kills_of_sink_and_store_lose_and_double_nothing(fleet: Fleet) -> None:
         assert lines_of(fleet, symbol, receipt["version"]) == list(range(2, ROWS + 2))
 
 
+def told(fleet: Fleet) -> set[str]:
+    return {line["event"] for line in lines(fleet.settings)}
+
+
 def test_the_logs_of_it_all_are_json_and_hold_no_key(fleet: Fleet) -> None:
-    told = {line["event"] for line in lines(fleet.settings)}
-    # The store was away: what went wrong is told.
-    assert {"settings", "upload settled", "work failed and is tried again"} <= told
+    retried = "work failed and is tried again"
+    # What failed is told, with the store's own words. One kill may fall between two accesses.
+    for n in range(KILLS_AT_MOST):
+        if retried in told(fleet):
+            break
+        fleet.kill("store")
+        fleet.post(file_of(f"FOUR-{n}"), dataset="trades")
+        fleet.wait_ready("store")
+    assert {"settings", "upload settled", retried} <= told(fleet)
     secrets = (SECRET, PAGE_KEY)
     found = [
         (name, secret) for name, text in texts(fleet.settings).items() for secret in secrets if secret in text
