@@ -23,6 +23,8 @@ DOORS = {"pyiceberg": "k2common.iceberg", "aiokafka": "k2common.kafka"}
 
 PRIVATE = {
     ("pyiceberg", "iceberg.rest", "_create_session"): "the session of a REST catalogue gets its time-out",
+    ("pyiceberg", "iceberg.sql", "_convert_orm_to_iceberg"): "a table is made of metadata that is kept",
+    ("pyiceberg", "iceberg.sql", "_load_file_io"): "the same, as the library gives a table its files",
     ("aiokafka", "kafka.raw", "_fetcher"): "the fetcher of a consumer is made to keep whole batches",
     ("aiokafka", "kafka.raw", "_proc_fetch_request"): "the same, by its code with other names in it",
     ("aiokafka", "kafka.raw", "_unpack_records"): "batches come out in the place of records",

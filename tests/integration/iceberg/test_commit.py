@@ -1,5 +1,6 @@
 """Each offset is in the table once, whatever happens between two commits."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,10 @@ from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, trade_rows, trades_proposal
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.io import InputFile
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import CommitTableResponse
+from pyiceberg.table.metadata import TableMetadata
 
 NO_ROWS = trade_rows(0, 0)
 
@@ -276,3 +280,35 @@ def test_many_small_manifests_become_one_and_keep_every_row(catalog: Catalog) ->
     assert snapshot is not None
     assert len(snapshot.manifests(table.io)) < 10
     assert offsets(catalog) == list(range(103))
+
+
+def test_a_metadata_file_is_parsed_once_and_what_another_process_commits_is_seen(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    parse = FromInputFile.table_metadata
+
+    def counted(file: InputFile) -> TableMetadata:
+        parsed.append(file.location)
+        return parse(file)
+
+    monkeypatch.setattr(FromInputFile, "table_metadata", counted)
+    other = open_catalog(folder_catalog(tmp_path))
+    for _ in range(3):
+        append_trades(catalog, 5)
+        load_table(catalog, TRADES.table)
+    assert parsed == []
+    # What is kept of an own commit is what the file says.
+    assert load_table(other, TRADES.table).metadata == load_table(catalog, TRADES.table).metadata
+    append_trades(other, 5)
+    assert offsets(catalog) == list(range(20))
+    assert len(parsed) == len(set(parsed)) == 2
+
+
+def test_owners_in_one_process_take_turns(catalog: Catalog) -> None:
+    def owner(partition: int) -> list[int]:
+        return [append_trades(catalog, 1, partition=partition).tries for _ in range(10)]
+
+    with ThreadPoolExecutor(4) as pool:
+        tries = list(pool.map(owner, range(4)))
+    assert tries == [[1] * 10] * 4

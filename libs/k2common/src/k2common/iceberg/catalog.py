@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import (
     CommitStateUnknownException,
     ForbiddenError,
@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from k2common.errors import SetupError, TransientError
 from k2common.iceberg.rest import ClientCredentials, TimedRestCatalog
+from k2common.iceberg.sql import KeepingSqlCatalog
 from k2common.settings.iceberg import IcebergSettings
 
 __all__ = ["AWAY", "Catalog", "Table", "load_table", "open_catalog"]
@@ -38,10 +39,9 @@ def open_catalog(settings: IcebergSettings) -> Catalog:
     try:
         if settings.catalog_type == "rest":
             return _rest_catalog(settings, properties)
-        return load_catalog(
+        return KeepingSqlCatalog(
             settings.catalog_name,
             **properties,
-            type="sql",
             uri=_sql_address(settings),
             # A database that was restarted has closed the connections of the pool.
             pool_pre_ping="true",

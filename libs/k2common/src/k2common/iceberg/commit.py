@@ -21,6 +21,7 @@ from k2common.iceberg.documents import COMMIT_ID_KEY, VERSION_KEY, origin_of
 from k2common.iceberg.expiry import Retention, expired, removal
 from k2common.iceberg.snapshots import SnapshotWriter
 from k2common.iceberg.totals import Totals, totals_of
+from k2common.iceberg.turns import turn
 from k2common.versions import Version
 
 __all__ = ["Change", "CommitResult", "Proposal", "commit"]
@@ -56,26 +57,27 @@ def commit(
     writer = SnapshotWriter(files=proposal.files, removed=proposal.removed, same_rows=proposal.same_version)
     trouble: Exception | None = None
     for tries, left in enumerate(reversed(range(attempts + 1))):
-        table = load_table(catalog, proposal.table)
-        decision = decide(table.metadata, proposal)
-        if isinstance(decision, Landed):
-            return CommitResult(
-                version=decision.version,
-                snapshot_id=decision.snapshot_id,
-                metadata_location=table.metadata_location,
-                totals=totals_of(table.metadata, decision.snapshot_id),
-                tries=max(1, tries),
-            )
-        if not left:
-            break
-        try:
-            result = _try(catalog, table, proposal, decision.version, writer, retention)
-        except CommitFailedException as error:
-            trouble = error  # the head moved
-        except AWAY as error:
-            trouble = error  # unknown; the next load tells
-        else:
-            return replace(result, tries=tries + 1)
+        with turn(catalog, proposal.table):
+            table = load_table(catalog, proposal.table)
+            decision = decide(table.metadata, proposal)
+            if isinstance(decision, Landed):
+                return CommitResult(
+                    version=decision.version,
+                    snapshot_id=decision.snapshot_id,
+                    metadata_location=table.metadata_location,
+                    totals=totals_of(table.metadata, decision.snapshot_id),
+                    tries=max(1, tries),
+                )
+            if not left:
+                break
+            try:
+                result = _try(catalog, table, proposal, decision.version, writer, retention)
+            except CommitFailedException as error:
+                trouble = error  # the head moved
+            except AWAY as error:
+                trouble = error  # unknown; the next load tells
+            else:
+                return replace(result, tries=tries + 1)
     raise TransientError(f"{proposal.table}: no commit after {attempts} attempts: {trouble}") from trouble
 
 

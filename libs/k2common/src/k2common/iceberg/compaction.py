@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.manifest import DataFile
 
 from k2common.iceberg.catalog import load_table
 from k2common.iceberg.commit import DEFAULT_ATTEMPTS
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
+from k2common.iceberg.manifests import LiveFile
 from k2common.iceberg.rewriting import MAX_BYTES, Bounds, commit_rewritten, live_files, packed, rewrite
 from k2common.iceberg.snapshots import FilesGone
 from k2common.iceberg.totals import Totals
@@ -34,15 +34,15 @@ class Compacted:
     totals: Totals | None = None
 
 
-def choose(files: Sequence[DataFile], *, bounds: Bounds, fan_in: int = FAN_IN) -> list[list[DataFile]]:
+def choose(files: Sequence[LiveFile], *, bounds: Bounds, fan_in: int = FAN_IN) -> list[list[LiveFile]]:
     """Groups of files to merge, each of one partition and one tier of row counts, within the bounds.
 
     A tier is a factor of `fan_in` in rows; it is merged once it has so many files. Large files stay.
     """
-    tiers: dict[tuple[str, int, int], list[DataFile]] = defaultdict(list)
+    tiers: dict[tuple[str, int, int], list[LiveFile]] = defaultdict(list)
     for file in files:
         if not bounds.is_large(file):
-            tiers[(repr(file.partition), file.spec_id, _tier(file.record_count, fan_in))].append(file)
+            tiers[(file.partition, file.spec_id, _tier(file.record_count, fan_in))].append(file)
     groups = []
     for tier in tiers.values():
         if len(tier) >= fan_in:

@@ -6,11 +6,9 @@ Manifests never change, so a new snapshot costs its list and the manifests that 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from pyiceberg.conversions import from_bytes
 from pyiceberg.io import FileIO
@@ -18,13 +16,13 @@ from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
+from k2common.iceberg.recent import Recent
+
 BOUNDED = ("symbol", "upload_id", "trading_date", "ts_event", "ts_event_ns", "ts_recv_ns", "ts_ingest")
 """Columns whose bounds are kept: readers ask by them."""
 NO_DAY = -(2**31)
 NS_PER_US = 1_000
 FURTHEST = 2**63 - 1
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,30 +86,6 @@ def _within(file: FileEntry, column: str, value: Any) -> bool:
         return True
     first, last = file.bounds[column]
     return bool(first <= value <= last)
-
-
-class Recent(Generic[Key, Value]):
-    """The values put in or asked for last, at most `limit` of them. Safe for threads."""
-
-    def __init__(self, *, limit: int) -> None:
-        self._values: OrderedDict[Key, Value] = OrderedDict()
-        self._limit = limit
-        self._lock = Lock()
-
-    def get(self, key: Key) -> Value | None:
-        """The value, or None when it is not kept."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: Key, value: Value) -> None:
-        """Keep the value."""
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self._limit:
-                self._values.popitem(last=False)
 
 
 class Contents:

@@ -13,6 +13,7 @@ from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate
 from k2common.errors import TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.documents import ancestry, head_of, tagged_version, version_of
+from k2common.iceberg.turns import turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +55,16 @@ def expire(catalog: Catalog, table: str, *, retention: Retention) -> list[int]:
 
     Deletes no data: rows stay in the head. Raises TransientError when the catalogue does not answer.
     """
-    loaded = load_table(catalog, table)
-    gone = expired(loaded.metadata, retention)
-    if not gone:
-        return []
-    requirements = (AssertTableUUID(uuid=loaded.metadata.table_uuid),)
-    try:
-        catalog.commit_table(loaded, requirements, (removal(gone),))
-    except (CommitFailedException, ValueError):  # ValueError: another replica has just expired them
-        return []
-    except AWAY as error:
-        raise TransientError(f"{table}: expiry has no known outcome: {error}") from error
-    return gone
+    with turn(catalog, table):
+        loaded = load_table(catalog, table)
+        gone = expired(loaded.metadata, retention)
+        if not gone:
+            return []
+        requirements = (AssertTableUUID(uuid=loaded.metadata.table_uuid),)
+        try:
+            catalog.commit_table(loaded, requirements, (removal(gone),))
+        except (CommitFailedException, ValueError):  # ValueError: another replica has just expired them
+            return []
+        except AWAY as error:
+            raise TransientError(f"{table}: expiry has no known outcome: {error}") from error
+        return gone

@@ -9,6 +9,7 @@ from pyiceberg.table import Table
 from k2common.errors import TransientError
 from k2common.iceberg.catalog import AWAY
 from k2common.iceberg.documents import head_version
+from k2common.iceberg.manifests import files_of
 from k2common.iceberg.rewriting import Bounds
 from k2common.versions import Version
 
@@ -38,11 +39,7 @@ def inventory(table: Table, *, bounds: Bounds) -> Inventory:
     snapshot = table.current_snapshot()
     try:
         manifests = [] if snapshot is None else snapshot.manifests(table.io)
-        files = [
-            entry.data_file
-            for manifest in manifests
-            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-        ]
+        files = [file for manifest in manifests for file in files_of(manifest, table.io)]
     except AWAY as error:
         raise TransientError(f"{'.'.join(table.name())} cannot be read: {error}") from error
     return Inventory(

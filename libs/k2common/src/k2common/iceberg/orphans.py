@@ -15,6 +15,7 @@ from pyiceberg.table import Table
 from k2common.errors import TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.documents import version_of
+from k2common.iceberg.manifests import files_of
 
 FOLDERS = ("data", "metadata")
 """Where tables keep their files; what else lies under a table's location is not touched."""
@@ -46,8 +47,7 @@ def referenced(table: Table) -> frozenset[str]:
             found.add(version.state)
     found |= manifests.keys()
     for manifest in manifests.values():
-        live = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-        found |= {entry.data_file.file_path for entry in live}
+        found |= {file.file_path for file in files_of(manifest, table.io)}
     return frozenset(found)
 
 

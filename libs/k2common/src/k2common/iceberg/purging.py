@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2common.errors import TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.commit import Change, CommitResult
 from k2common.iceberg.documents import head_version
+from k2common.iceberg.manifests import LiveFile
 from k2common.iceberg.plan import Footers
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rewriting import MAX_BYTES, Bounds, commit_rewritten, live_files, packed, rewrite
@@ -122,7 +122,7 @@ class Purge:
     def _version(self, number: int) -> Version:
         return self._reader.document(self._name, number)
 
-    def _holding(self, table: Table, uploads: Set[str]) -> list[DataFile]:
+    def _holding(self, table: Table, uploads: Set[str]) -> list[LiveFile]:
         files = live_files(table)
         footers = self._footers.of([file.file_path for file in files], io=table.io)
         may_hold = {
@@ -131,7 +131,7 @@ class Purge:
         return [file for file in files if file.file_path in may_hold]
 
     def _firsts(
-        self, table: Table, files: Sequence[DataFile], uploads: Set[str]
+        self, table: Table, files: Sequence[LiveFile], uploads: Set[str]
     ) -> Mapping[str, Sequence[Place]]:
         found: dict[tuple[str, int, int], int] = {}
         wanted = pa.array(sorted(uploads), pa.string())
@@ -149,7 +149,7 @@ class Purge:
             places[upload].append((epoch, partition, offset))
         return places
 
-    def _commit(self, table: Table, files: Sequence[DataFile], purged: Purged, *, now: datetime) -> Purged:
+    def _commit(self, table: Table, files: Sequence[LiveFile], purged: Purged, *, now: datetime) -> Purged:
         # Without any file the uploads are forgotten all the same.
         groups = packed(files, self._bounds) or [[]]
         rows = 0

@@ -19,10 +19,11 @@ from pyiceberg.table import Table
 
 from k2common.errors import RecordError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
-from k2common.iceberg.contents import Contents, Recent, Wanted
+from k2common.iceberg.contents import Contents, Wanted
 from k2common.iceberg.documents import VersionedSnapshot, head_version, live_versions, version_upon
 from k2common.iceberg.plan import Footers, Plan, plan
 from k2common.iceberg.predicates import at_least, at_most, both, equal
+from k2common.iceberg.recent import Recent
 from k2common.iceberg.tags import Tags
 from k2common.schemas.datasets import VERSIONS
 from k2common.versions import Version, version_at

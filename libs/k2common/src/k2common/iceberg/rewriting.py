@@ -27,6 +27,7 @@ from k2common.iceberg.commit import DEFAULT_ATTEMPTS, Change, CommitResult, Prop
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
+from k2common.iceberg.manifests import LiveFile, SizedFile, files_of
 from k2common.versions import Version
 
 SEED = 1
@@ -74,7 +75,7 @@ class Bounds:
     rows: int
     bytes: int
 
-    def is_large(self, file: DataFile) -> bool:
+    def is_large(self, file: SizedFile) -> bool:
         """Whether the file is as large as rewriting can be trusted to make it."""
         return 2 * file.record_count >= self.rows or 2 * file.file_size_in_bytes >= self.bytes
 
@@ -89,25 +90,25 @@ class Rewritten:
     left_out: Proof
 
 
-def live_files(table: Table) -> list[DataFile]:
+def live_files(table: Table) -> list[LiveFile]:
     """The data files of the table's head, those of the oldest manifests first.
 
     Raises ForeignDeletes when another engine has deleted rows in files of their own.
     """
     snapshot = table.current_snapshot()
     manifests = [] if snapshot is None else snapshot.manifests(table.io)
-    files: list[DataFile] = []
+    files: list[LiveFile] = []
     for manifest in reversed(manifests):
-        entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-        if entries and manifest.content != ManifestContent.DATA:
+        listed = files_of(manifest, table.io)
+        if listed and manifest.content != ManifestContent.DATA:
             raise ForeignDeletes(f"{'.'.join(table.name())} has delete files of another engine")
-        files += [entry.data_file for entry in entries]
+        files += listed
     return files
 
 
-def packed(files: Sequence[DataFile], bounds: Bounds) -> list[list[DataFile]]:
+def packed(files: Sequence[LiveFile], bounds: Bounds) -> list[list[LiveFile]]:
     """The files in their order, in groups within the bounds; a file beyond them stands alone."""
-    groups: list[list[DataFile]] = []
+    groups: list[list[LiveFile]] = []
     rows = size = 0
     for file in files:
         rows, size = rows + file.record_count, size + file.file_size_in_bytes
@@ -119,7 +120,7 @@ def packed(files: Sequence[DataFile], bounds: Bounds) -> list[list[DataFile]]:
 
 
 def rewrite(
-    files: Sequence[DataFile],
+    files: Sequence[LiveFile],
     *,
     table: Table,
     order: Sequence[str],
@@ -154,7 +155,7 @@ def rewrite(
 def commit_rewritten(
     catalog: Catalog,
     table: Table,
-    files: Sequence[DataFile],
+    files: Sequence[LiveFile],
     rewritten: Rewritten,
     *,
     change: Change | None = None,
@@ -198,7 +199,7 @@ def _summary(rewritten: Rewritten) -> Mapping[str, str]:
     }
 
 
-def _pieces(files: Sequence[DataFile], table: Table, max_rows: int) -> Iterator[pa.Table]:
+def _pieces(files: Sequence[LiveFile | DataFile], table: Table, max_rows: int) -> Iterator[pa.Table]:
     """The rows of the files, row groups of at most `max_rows` at a time or a single one."""
     kinds = schema_to_pyarrow(table.schema(), include_field_ids=False)
     held: list[pa.Table] = []

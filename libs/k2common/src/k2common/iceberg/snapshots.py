@@ -29,6 +29,8 @@ from pyiceberg.table.snapshots import (
     update_snapshot_summaries,
 )
 
+from k2common.iceberg.manifests import entries_of, files_of
+
 SMALL_MANIFEST_BYTES = 1024 * 1024
 COMPRESSION: Literal["deflate"] = "deflate"
 MERGE_AT = 100
@@ -88,13 +90,9 @@ class SnapshotWriter:
         kept: list[ManifestFile] = []
         hit: dict[int, list[ManifestEntry]] = defaultdict(list)
         for manifest in manifests:
-            entries = (
-                manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-                if manifest.content == ManifestContent.DATA
-                else []
-            )
-            if any(entry.data_file.file_path in self._removed for entry in entries):
-                hit[manifest.partition_spec_id] += entries
+            files = files_of(manifest, table.io) if manifest.content == ManifestContent.DATA else ()
+            if any(file.file_path in self._removed for file in files):
+                hit[manifest.partition_spec_id] += entries_of(manifest, table.io)
             else:
                 kept.append(manifest)
         removed = [
@@ -179,9 +177,7 @@ def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int)
     if len(small) < MERGE_AT:
         return list(manifests)
     paths = {m.manifest_path for m in small}
-    entries = [
-        entry for manifest in small for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-    ]
+    entries = [entry for manifest in small for entry in entries_of(manifest, table.io)]
     return [
         *write_entries(entries, table=table, snapshot_id=snapshot_id),
         *(m for m in manifests if m.manifest_path not in paths),

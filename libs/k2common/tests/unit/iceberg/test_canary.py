@@ -7,15 +7,18 @@ from importlib import metadata, resources
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import data_file_statistics_from_parquet_metadata
 from pyiceberg.manifest import ManifestEntry, ManifestWriter, write_manifest, write_manifest_list
 from pyiceberg.table.snapshots import SnapshotSummaryCollector, update_snapshot_summaries
 
 MODULES = sorted(p.name for p in resources.files("k2common.iceberg").iterdir() if p.name.endswith(".py"))
-# There is no public way to give the sessions of a REST catalogue a time-out.
-PRIVATE = {"_create_session"}
+# There is no public way to give the sessions of a REST catalogue a time-out, or a SQL catalogue a memory.
+PRIVATE = {"_create_session", "_convert_orm_to_iceberg", "_load_file_io"}
 SHAPES = {
     Catalog.commit_table: ["self", "table", "requirements", "updates"],
+    Catalog._load_file_io: ["self", "properties", "location"],  # noqa: SLF001
+    SqlCatalog._convert_orm_to_iceberg: ["self", "orm_table"],  # noqa: SLF001
     RestCatalog._create_session: ["self"],  # noqa: SLF001
     SnapshotSummaryCollector.add_file: ["self", "data_file", "schema", "partition_spec"],
     update_snapshot_summaries: ["summary", "previous_summary"],
