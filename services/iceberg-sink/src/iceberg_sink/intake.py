@@ -1,5 +1,7 @@
 """What one commit takes from Kafka: record batches until rows, bytes or age are enough, whichever is first.
 
+What comes after a pause is taken at once; while more comes, it gathers until the next commit is due.
+
 What was fetched beyond that is held for the next commit, and nothing more is fetched before it is gone. So
 the memory of a table's work is bounded by the settings however long a commit takes.
 """
@@ -17,6 +19,9 @@ from k2common.runtime.clock import Clock
 
 from iceberg_sink.settings import SinkSettings
 
+NEWEST = 0.1
+"""The weight of the newest commit in what is usual: a single slow one changes little."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
@@ -32,8 +37,29 @@ class Taken:
         return {p: at for p, at in self.offsets.items() if p in touched or not touched}
 
 
+class Pace:
+    """From the beginning of one commit to that of the next it takes `seconds` at least.
+
+    That is as long as commits take `share` of the time, whatever they cost on this store and machine, and
+    never more than `interval_seconds`. Without a share it is the interval.
+    """
+
+    def __init__(self, interval_seconds: float, *, share: float | None) -> None:
+        self.interval_seconds = interval_seconds
+        self.seconds = interval_seconds
+        self._share = share
+        self._usual: float | None = None
+
+    def took(self, seconds: float) -> None:
+        """A commit took so long."""
+        usual = seconds if self._usual is None else self._usual + (seconds - self._usual) * NEWEST
+        self._usual = usual
+        if self._share is not None:
+            self.seconds = min(self.interval_seconds, usual / self._share)
+
+
 class Intake:
-    """Takes from one reader, after `interval_seconds` at the latest.
+    """Takes from one reader, at the pace of its commits.
 
     `numbers` says under which partitions the table knows its places.
     """
@@ -43,29 +69,33 @@ class Intake:
         reader: BatchReader,
         *,
         numbers: Mapping[Place, int],
-        interval_seconds: float,
+        pace: Pace,
         settings: SinkSettings,
         clock: Clock,
     ) -> None:
         self._reader = reader
         self._numbers = numbers
-        self._interval_seconds = interval_seconds
+        self._pace = pace
         self._settings = settings
         self._clock = clock
         self._held: dict[Place, deque[FetchedBatch]] = defaultdict(deque)
+        self._taken = clock.monotonic() - pace.interval_seconds
 
-    async def take(self, stop: asyncio.Event) -> Taken | None:
-        """The next batches, none when nothing came in time; None once `stop` is set.
+    async def take(self, stop: asyncio.Event, *, patience_seconds: float) -> Taken | None:
+        """The next batches, none when nothing came within the patience; None once `stop` is set.
 
         Raises what the reader raises.
         """
         taken: list[FetchedBatch] = []
         room = _Room(rows=self._settings.commit_rows, bytes=self._settings.commit_bytes)
-        deadline = self._clock.monotonic() + self._interval_seconds
+        given_up = self._clock.monotonic() + patience_seconds
         while not stop.is_set():
             taken += self._fitting(room)
-            left = deadline - self._clock.monotonic()
+            due = self._taken + self._pace.seconds if taken else given_up
+            left = due - self._clock.monotonic()
             if left <= 0 or room.full:
+                if taken:
+                    self._taken = self._clock.monotonic()
                 return Taken(batches=taken, offsets=await self._offsets())
             await self._fetch(left)
         return None

@@ -14,6 +14,12 @@ class SinkSettings(Block):
     commit_interval_seconds: float = Field(
         default=0.25, gt=0, le=60, description="Commit at least this often while rows arrive."
     )
+    commit_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Commit more often as long as that takes at most this share of the time.",
+    )
     bookkeeping_interval_seconds: float = Field(
         default=2.0,
         gt=0,

@@ -33,7 +33,7 @@ from iceberg_sink.commands import Commands
 from iceberg_sink.counting import Tally
 from iceberg_sink.dead_letters import DeadLetters
 from iceberg_sink.ending import Applied, commit_span, tell_ended
-from iceberg_sink.intake import Intake
+from iceberg_sink.intake import Intake, Pace
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
 from iceberg_sink.recorded import Recorded
@@ -48,14 +48,15 @@ IDLE_LOOK_SECONDS = 60.0
 """How often an owner without work makes sure that the table still is as it left it."""
 
 
-def interval_seconds(dataset: Dataset, settings: SinkSettings) -> float:
+def pace_of(dataset: Dataset, settings: SinkSettings) -> Pace:
     """How often a table commits while rows arrive.
 
     All tables share one catalogue, and each commit takes its time from the others. Market rows, rejects and
     dead letters hold receipts up; final receipts and versions hold up nothing, as the topics have them.
     """
-    kept = dataset in (UPLOADS, VERSIONS)
-    return settings.bookkeeping_interval_seconds if kept else settings.commit_interval_seconds
+    if dataset in (UPLOADS, VERSIONS):
+        return Pace(settings.bookkeeping_interval_seconds, share=None)
+    return Pace(settings.commit_interval_seconds, share=settings.commit_share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ class TableWriter:
             epoch=self._kafka.epoch,
             clock=tools.clock,
         )
+        self._pace = pace_of(dataset, self._sink)
         self._looked = 0.0
         self._committed = tools.clock.monotonic()
 
@@ -126,7 +128,7 @@ class TableWriter:
             self._intake = Intake(
                 reader,
                 numbers=self._places,
-                interval_seconds=interval_seconds(self._dataset, self._sink),
+                pace=self._pace,
                 settings=self._sink,
                 clock=self._tools.clock,
             )
@@ -181,7 +183,7 @@ class TableWriter:
         return {partition: known.get(partition) for partition in self._places.values()}
 
     async def _next(self, intake: Intake, stop: asyncio.Event) -> Step | None:
-        taken = await intake.take(stop)
+        taken = await intake.take(stop, patience_seconds=self._patience())
         if taken is None:
             return None
         if not taken.batches:
@@ -196,9 +198,15 @@ class TableWriter:
         self._tools.metrics.behind.labels(table).set(await intake.behind())
         return Step(offsets=taken.moved, written=written, letters=letters, came=True)
 
+    def _patience(self) -> float:
+        """How long to wait for rows before the table is looked at: what is told of an upload may show it."""
+        if self._tools.statuses.open(self._dataset.name):
+            return min(self._sink.commit_interval_seconds, self._sink.look_seconds)
+        return self._sink.look_seconds
+
     async def _commit(self, step: Step, expected: Mapping[int, int | None]) -> None:
         dataset, tools = self._dataset, self._tools
-        dead_letters = 0
+        began, dead_letters = tools.clock.monotonic(), 0
         if step.letters:
             # First the letters: a commit that passes a message may be the last that is seen of it.
             dead_letters = await self._announcer.keep(step.letters, topic=dataset.topic)
@@ -239,6 +247,7 @@ class TableWriter:
             await self._announce(result, trace)
             failpoints.reached("sink.announced")
         self._committed = tools.clock.monotonic()
+        self._pace.took(self._committed - began)
         tools.settling.by(dataset, result.version)
         self._tally.committed(step, result, self._intake)
 

@@ -1,12 +1,13 @@
-"""What a commit takes is bounded by rows, bytes and age; offsets never pass a batch that is held."""
+"""What a commit takes is bounded by rows, bytes and time; offsets never pass a batch that is held."""
 
 import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 
-from iceberg_sink.intake import Intake
+import pytest
+from iceberg_sink.intake import Intake, Pace, Taken
 from iceberg_sink.settings import SinkSettings
-from iceberg_sink.writer import interval_seconds
+from iceberg_sink.writer import pace_of
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.schemas.datasets import DEAD_LETTERS, REJECTS, TRADES, UPLOADS, VERSIONS
 
@@ -49,21 +50,25 @@ class Still:
         return self.seconds
 
 
-def intake(reader: Reader, clock: Still, **fields: Any) -> Intake:
+def intake(reader: Reader, clock: Still, pace: Pace | None = None, **fields: Any) -> Intake:
     settings = SinkSettings(**fields)
     real: Any = reader
     numbers = {("a", 0): 0, ("b", 0): 5}
-    every = interval_seconds(TRADES, settings)
-    return Intake(real, numbers=numbers, interval_seconds=every, settings=settings, clock=cast(Any, clock))
+    given = pace or pace_of(TRADES, settings)
+    return Intake(real, numbers=numbers, pace=given, settings=settings, clock=cast(Any, clock))
+
+
+async def take(taking: Intake, *, patience: float = 1.0) -> Taken:
+    taken = await taking.take(asyncio.Event(), patience_seconds=patience)
+    assert taken is not None
+    return taken
 
 
 async def test_a_commit_takes_no_more_than_its_rows_and_nothing_is_fetched_while_some_are_held() -> None:
     reader = Reader({("a", 0): [batch(n * 600, 600) for n in range(5)], ("b", 0): []})
     taking = intake(reader, Still(), commit_rows=1_000, fetch_batches=10)
-    stop = asyncio.Event()
     for first, offsets in ((0, {0: 1200, 5: 0}), (1200, {0: 2400, 5: 0})):
-        taken = await taking.take(stop)
-        assert taken is not None
+        taken = await take(taking)
         assert [(b.base_offset, b.partition) for b in taken.batches] == [(first, 0), (first + 600, 0)]
         assert taken.offsets == offsets
         assert taken.moved == {0: offsets[0]}
@@ -74,32 +79,78 @@ async def test_a_commit_takes_no_more_than_its_rows_and_nothing_is_fetched_while
 async def test_a_commit_takes_no_more_than_its_bytes() -> None:
     size = 600 * 1024
     reader = Reader({("b", 0): [batch(n, 1, size=size) for n in range(3)]})
-    taken = await intake(reader, Still(), commit_bytes=1024 * 1024).take(asyncio.Event())
-    assert taken is not None
+    taken = await take(intake(reader, Still(), commit_bytes=1024 * 1024))
     assert [(b.base_offset, b.partition) for b in taken.batches] == [(0, 5), (1, 5)]
     assert taken.moved == {5: 2}
 
 
-async def test_what_came_is_taken_when_the_time_is_over_also_nothing() -> None:
+class Coming(Reader):
+    """Batches of one place at their times."""
+
+    def __init__(self, clock: Still, *times: float) -> None:
+        super().__init__({("a", 0): [], ("b", 0): []})
+        self._clock = clock
+        self._times = list(times)
+
+    async def fetch(self, *, limit: int, wait_seconds: float) -> Mapping[tuple[str, int], list[FetchedBatch]]:
+        until = self._clock.seconds + wait_seconds
+        if self._times and self._times[0] <= until:
+            self._clock.seconds = max(self._clock.seconds, self._times.pop(0))
+            self._batches[("a", 0)].append(batch(self._positions[("a", 0)], 1))
+        else:
+            self._clock.seconds = until
+        return await super().fetch(limit=limit, wait_seconds=wait_seconds)
+
+
+async def test_what_comes_after_a_pause_is_taken_at_once_and_what_follows_gathers_until_the_next_is_due() -> (
+    None
+):
     clock = Still()
+    clock.seconds = 100.0
+    reader = Coming(clock, 100.5, 100.6, 100.7, 103.0)
+    taking = intake(reader, clock, Pace(0.25, share=None))
+    found = []
+    for _ in range(3):
+        taken = await take(taking, patience=10.0)
+        found.append((round(clock.seconds, 3), len(taken.batches)))
+    assert found == [(100.5, 1), (100.75, 2), (103.0, 1)]
 
-    class Late(Reader):
-        async def fetch(self, **wanted: Any) -> Mapping[tuple[str, int], list[FetchedBatch]]:
-            clock.seconds += wanted["wait_seconds"]
-            return await super().fetch(**wanted)
 
-    taking = intake(Late({("a", 0): [batch(0, 1)], ("b", 0): []}), clock)
-    for held in (1, 0):
-        taken = await taking.take(asyncio.Event())
-        assert taken is not None
-        assert (len(taken.batches), taken.offsets[0]) == (held, 1)
-    assert taken.moved == {0: 1, 5: 0}
+async def test_nothing_is_taken_once_the_patience_is_over() -> None:
+    clock = Still()
+    taking = intake(Coming(clock), clock)
+    taken = await take(taking, patience=2.0)
+    assert (clock.seconds, taken.batches, taken.moved) == (2.0, [], {0: 0, 5: 0})
     stop = asyncio.Event()
     stop.set()
-    assert await taking.take(stop) is None
+    assert await taking.take(stop, patience_seconds=1.0) is None
+
+
+def test_quick_commits_come_sooner_and_slow_ones_never_later_than_the_interval() -> None:
+    pace = Pace(0.25, share=0.5)
+    assert pace.seconds == 0.25
+    for _ in range(100):
+        pace.took(0.02)
+    quick = pace.seconds
+    assert quick == pytest.approx(0.04, rel=0.01)
+    pace.took(0.3)
+    assert quick < pace.seconds < 0.1
+    for _ in range(100):
+        pace.took(0.3)
+    assert pace.seconds == 0.25
 
 
 def test_what_holds_a_receipt_up_is_committed_sooner_than_the_books() -> None:
     settings = SinkSettings(commit_interval_seconds=0.25, bookkeeping_interval_seconds=2.0)
-    assert {interval_seconds(dataset, settings) for dataset in (TRADES, REJECTS, DEAD_LETTERS)} == {0.25}
-    assert {interval_seconds(dataset, settings) for dataset in (UPLOADS, VERSIONS)} == {2.0}
+    for dataset, longest, soonest in (
+        (TRADES, 0.25, 0.02),
+        (REJECTS, 0.25, 0.02),
+        (DEAD_LETTERS, 0.25, 0.02),
+        (UPLOADS, 2.0, 2.0),
+        (VERSIONS, 2.0, 2.0),
+    ):
+        pace = pace_of(dataset, settings)
+        assert pace.seconds == longest
+        for _ in range(100):
+            pace.took(0.01)
+        assert pace.seconds == pytest.approx(soonest, rel=0.01)
