@@ -26,5 +26,5 @@ class KafkaSettings(Block):
         10.0, ge=6, le=300, description="A member of a group that was silent for so long has left it."
     )
     fetch_wait_milliseconds: int = Field(
-        50, ge=1, le=5000, description="The broker holds a fetch without data for so long."
+        500, ge=1, le=5000, description="The broker holds a fetch without data for so long."
     )
