@@ -89,10 +89,10 @@ def _within(file: FileEntry, column: str, value: Any) -> bool:
 
 
 class Contents:
-    """The files of snapshots; the manifests used last are kept. Safe for threads."""
+    """The files of snapshots; those of the manifests used last are kept. Safe for threads."""
 
-    def __init__(self, *, manifests: int = 5_000, snapshots: int = 64) -> None:
-        self._manifests = Recent[str, Sequence[FileEntry]](limit=manifests)
+    def __init__(self, *, files: int = 100_000, snapshots: int = 64) -> None:
+        self._manifests = Recent[str, Sequence[FileEntry]](limit=files, weight=len)
         self._snapshots = Recent[int, Sequence[FileEntry]](limit=snapshots)
 
     def of(self, table: Table) -> Sequence[FileEntry]:

@@ -40,8 +40,8 @@ class LiveFile:
     file_size_in_bytes: int
 
 
-_files = Recent[str, Sequence[LiveFile]](limit=10_000)
-_entries = Recent[str, Sequence[ManifestEntry]](limit=256)
+_files = Recent[str, Sequence[LiveFile]](limit=200_000, weight=len)
+_entries = Recent[str, Sequence[ManifestEntry]](limit=1_000, weight=len)
 
 
 def files_of(manifest: ManifestFile, io: FileIO) -> Sequence[LiveFile]:
