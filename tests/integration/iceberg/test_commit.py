@@ -156,6 +156,12 @@ def test_a_commit_that_lost_the_race_at_the_catalogue_is_built_anew(
     assert result.tries == 2
     assert offsets(catalog) == list(range(20))
     assert offsets(catalog, partition=1) == list(range(5))
+    # Deletes of other engines go by the sequence number, which is that of the try that landed.
+    table = load_table(catalog, TRADES.table)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    own = [m for m in snapshot.manifests(table.io) if m.added_snapshot_id == result.snapshot_id]
+    assert [(m.sequence_number, m.min_sequence_number) for m in own] == [(snapshot.sequence_number,) * 2]
 
 
 def test_a_commit_says_what_the_files_of_the_table_hold(catalog: Catalog) -> None:

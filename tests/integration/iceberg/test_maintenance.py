@@ -1,12 +1,10 @@
 """Compaction, purge and sweeping on a real catalogue: rows stay what they were, also beside a sink."""
 
 import multiprocessing
-from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from uuid import uuid4
 
 import k2common.iceberg.compaction as compaction
@@ -37,7 +35,6 @@ from k2common.testing.iceberg import (
 )
 from k2common.versions import Hidden, Reason
 from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.types import ListType, StringType
 
@@ -139,24 +136,6 @@ def test_a_row_is_rewritten_once_per_tier(catalog: Catalog) -> None:
     assert len(files) < 8
     assert rewritten <= 64 * 3 * 3
     assert choose(files, bounds=bounds(10_000)) == []
-
-
-def test_the_manifest_of_a_commit_is_parsed_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed: Counter[str] = Counter()
-    fetch = ManifestFile.fetch_manifest_entry
-
-    def counted(manifest: ManifestFile, *arguments: Any, **options: Any) -> Any:
-        parsed[manifest.manifest_path] += 1
-        return fetch(manifest, *arguments, **options)
-
-    monkeypatch.setattr(ManifestFile, "fetch_manifest_entry", counted)
-    for _ in range(3):
-        for _ in range(8):
-            append_trades(catalog, 3, retention=KEEP_FEW)
-        compact(catalog, TRADES.table, order=TRADES.order, max_rows=10_000)
-        referenced(load_table(catalog, TRADES.table))
-    assert sum(parsed.values()) >= 24
-    assert set(parsed.values()) == {1}
 
 
 def test_a_head_that_was_seen_is_not_looked_through_again(

@@ -8,6 +8,7 @@ No file is ever deleted here, since a commit that seems lost may have landed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pyiceberg.catalog import Catalog
@@ -19,7 +20,7 @@ from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.decision import Change, Landed, Proposal, decide, guarded
 from k2common.iceberg.documents import COMMIT_ID_KEY, VERSION_KEY, origin_of
 from k2common.iceberg.expiry import Retention, expired, removal
-from k2common.iceberg.snapshots import SnapshotWriter
+from k2common.iceberg.snapshots import FilesGone, SnapshotWriter
 from k2common.iceberg.totals import Totals, totals_of
 from k2common.iceberg.turns import turn
 from k2common.versions import Version
@@ -55,6 +56,11 @@ def commit(
     starts from the table's offsets is safe.
     """
     writer = SnapshotWriter(files=proposal.files, removed=proposal.removed, same_rows=proposal.same_version)
+    if proposal.removed:
+        # Before the turn, since it takes long and others' commits leave it as it is. What goes wrong here
+        # goes wrong again below, where it is known whether the proposal has landed.
+        with suppress(FilesGone, *AWAY):
+            writer.prepare(load_table(catalog, proposal.table))
     trouble: Exception | None = None
     for tries, left in enumerate(reversed(range(attempts + 1))):
         with turn(catalog, proposal.table):

@@ -1,18 +1,24 @@
-"""What manifests list. A manifest is never written again: its files are remembered by what maintenance needs
-of them, and whole entries are parsed anew but for those of the small manifests that commits bring.
+"""Manifests, read and written. One is never written again: its files are remembered by what maintenance
+needs of them, and whole entries are parsed anew but for those of the small manifests that commits bring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import uuid
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import ManifestEntry, ManifestFile
+from pyiceberg.manifest import ManifestContent, ManifestEntry, ManifestFile, write_manifest
+from pyiceberg.table import Table
 
 from k2common.iceberg.recent import Recent
 
+SMALL_MANIFEST_BYTES = 1024 * 1024
+COMPRESSION: Literal["deflate"] = "deflate"
+MERGE_AT = 100
+"""So many small manifests are merged into one: the list is written anew by each commit."""
 SMALL = 8
 """Files of a manifest whose entries are kept: one takes some ten kilobytes."""
 
@@ -61,6 +67,59 @@ def entries_of(manifest: ManifestFile, io: FileIO) -> Sequence[ManifestEntry]:
         if len(known) <= SMALL:
             _entries.put(manifest.manifest_path, known)
     return known
+
+
+def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int) -> list[ManifestFile]:
+    """The same entries in fewer manifests, once there are many small ones of the table's partition spec."""
+    spec_id = table.metadata.default_spec_id
+    small = [
+        m
+        for m in manifests
+        if m.content == ManifestContent.DATA
+        and m.partition_spec_id == spec_id
+        and m.manifest_length < SMALL_MANIFEST_BYTES
+    ]
+    if len(small) < MERGE_AT:
+        return list(manifests)
+    paths = {m.manifest_path for m in small}
+    entries = [entry for manifest in small for entry in entries_of(manifest, table.io)]
+    return [
+        *write_entries(entries, table=table, snapshot_id=snapshot_id),
+        *(m for m in manifests if m.manifest_path not in paths),
+    ]
+
+
+def write_entries(
+    entries: Sequence[ManifestEntry],
+    *,
+    table: Table,
+    snapshot_id: int,
+    removed: Set[str] = frozenset(),
+    spec_id: int | None = None,
+) -> list[ManifestFile]:
+    """One manifest, or none for no entries; all are of one partition spec, the table's own without `spec_id`.
+
+    An entry of another snapshot goes in as existing, one of a removed path as deleted.
+    """
+    if not entries:
+        return []
+    path = table.location_provider().new_metadata_location(f"{uuid.uuid4()}-m0.avro")
+    with write_manifest(
+        format_version=table.metadata.format_version,
+        spec=table.spec() if spec_id is None else table.specs()[spec_id],
+        schema=table.schema(),
+        output_file=table.io.new_output(path),
+        snapshot_id=snapshot_id,
+        avro_compression=COMPRESSION,
+    ) as writer:
+        for entry in entries:
+            if entry.data_file.file_path in removed:
+                writer.delete(entry)
+            elif entry.snapshot_id == snapshot_id:
+                writer.add_entry(entry)
+            else:
+                writer.existing(entry)
+    return [writer.to_manifest_file()]
 
 
 def _live(entry: ManifestEntry) -> LiveFile:

@@ -8,15 +8,16 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
-from typing import Literal
+from copy import deepcopy
+from dataclasses import dataclass
 
 from pyiceberg.manifest import (
+    UNASSIGNED_SEQ,
     DataFile,
     ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
-    write_manifest,
     write_manifest_list,
 )
 from pyiceberg.table import Table
@@ -29,12 +30,7 @@ from pyiceberg.table.snapshots import (
     update_snapshot_summaries,
 )
 
-from k2common.iceberg.manifests import entries_of, files_of
-
-SMALL_MANIFEST_BYTES = 1024 * 1024
-COMPRESSION: Literal["deflate"] = "deflate"
-MERGE_AT = 100
-"""So many small manifests are merged into one: the list is written anew by each commit."""
+from k2common.iceberg.manifests import COMPRESSION, entries_of, files_of, merged, write_entries
 
 
 class FilesGone(Exception):
@@ -44,8 +40,9 @@ class FilesGone(Exception):
 class SnapshotWriter:
     """Writes the snapshot of one commit; each call builds on the table as given, under the same snapshot id.
 
-    The manifest of the added files is written once. Every call writes a manifest list of its own, so that no
-    attempt can spoil another that has landed.
+    The manifest of the added files is written once, and so are those without the removed files as long as
+    the manifests that named them stay. Every call writes a manifest list of its own, so that no attempt can
+    spoil another that has landed.
     """
 
     def __init__(
@@ -55,8 +52,9 @@ class SnapshotWriter:
         self._files = files
         self._removed = removed
         self._same_rows = same_rows
-        self._snapshot_id = 0
+        self._snapshot_id: int | None = None
         self._added: list[ManifestFile] | None = None
+        self._rewritten: _Rewritten | None = None
 
     def snapshot(self, table: Table, *, summary: Mapping[str, str]) -> Snapshot:
         """A snapshot on top of main, not yet in the table.
@@ -64,15 +62,14 @@ class SnapshotWriter:
         Raises FilesGone when main does not have a file that is to be removed.
         """
         metadata = table.metadata
+        snapshot_id = self._id(table)
         if self._added is None:
-            self._snapshot_id = metadata.new_snapshot_id()
             self._added = self._write_added(table)
         parent = table.current_snapshot()
-        inherited = [] if parent is None else [m for m in parent.manifests(table.io) if _has_files(m)]
-        kept, removed = self._without_removed(inherited, table)
-        manifests = [*self._added, *merged(kept, table=table, snapshot_id=self._snapshot_id)]
+        kept, removed = self._without_removed(_inherited(table), table)
+        manifests = [*self._added, *merged(kept, table=table, snapshot_id=snapshot_id)]
         fields = {
-            "snapshot_id": self._snapshot_id,
+            "snapshot_id": snapshot_id,
             "parent_snapshot_id": None if parent is None else parent.snapshot_id,
             "sequence_number": metadata.next_sequence_number(),
             "timestamp_ms": max(time.time_ns() // 1_000_000, metadata.last_updated_ms),
@@ -82,58 +79,82 @@ class SnapshotWriter:
         }
         return Snapshot.model_validate(fields)
 
+    def prepare(self, table: Table) -> None:
+        """Write the manifests without the removed files already: `snapshot` takes them if they still fit.
+
+        Raises FilesGone.
+        """
+        self._without_removed(_inherited(table), table)
+
     def _without_removed(
         self, manifests: Sequence[ManifestFile], table: Table
-    ) -> tuple[list[ManifestFile], list[DataFile]]:
+    ) -> tuple[list[ManifestFile], Sequence[DataFile]]:
         if not self._removed:
-            return list(manifests), []
+            return list(manifests), ()
         kept: list[ManifestFile] = []
-        hit: dict[int, list[ManifestEntry]] = defaultdict(list)
+        hit: list[ManifestFile] = []
         for manifest in manifests:
             files = files_of(manifest, table.io) if manifest.content == ManifestContent.DATA else ()
-            if any(file.file_path in self._removed for file in files):
-                hit[manifest.partition_spec_id] += entries_of(manifest, table.io)
-            else:
-                kept.append(manifest)
+            (hit if any(file.file_path in self._removed for file in files) else kept).append(manifest)
+        of = frozenset(manifest.manifest_path for manifest in hit)
+        if self._rewritten is None or self._rewritten.of != of:
+            self._rewritten = self._rewrite(hit, of, table)
+        return [*kept, *self._rewritten.manifests], self._rewritten.removed
+
+    def _rewrite(self, hit: Sequence[ManifestFile], of: Set[str], table: Table) -> _Rewritten:
+        by_spec: dict[int, list[ManifestEntry]] = defaultdict(list)
+        for manifest in hit:
+            by_spec[manifest.partition_spec_id] += entries_of(manifest, table.io)
         removed = [
             entry.data_file
-            for entries in hit.values()
+            for entries in by_spec.values()
             for entry in entries
             if entry.data_file.file_path in self._removed
         ]
         if missing := self._removed - {file.file_path for file in removed}:
             raise FilesGone(f"{len(missing)} of {len(self._removed)} files are gone")
-        for spec_id, entries in hit.items():
-            kept += write_entries(
-                entries, table=table, snapshot_id=self._snapshot_id, removed=self._removed, spec_id=spec_id
+        written: list[ManifestFile] = []
+        for spec_id, entries in by_spec.items():
+            written += write_entries(
+                entries,
+                table=table,
+                snapshot_id=self._id(table),
+                removed=self._removed,
+                spec_id=spec_id,
             )
-        return kept, removed
+        return _Rewritten(of=of, manifests=written, removed=removed)
+
+    def _id(self, table: Table) -> int:
+        if self._snapshot_id is None:
+            self._snapshot_id = table.metadata.new_snapshot_id()
+        return self._snapshot_id
 
     def _write_added(self, table: Table) -> list[ManifestFile]:
         entries = [
             ManifestEntry.from_args(
                 status=ManifestEntryStatus.ADDED,
-                snapshot_id=self._snapshot_id,
+                snapshot_id=self._id(table),
                 sequence_number=None,
                 file_sequence_number=None,
                 data_file=data_file,
             )
             for data_file in self._files
         ]
-        return write_entries(entries, table=table, snapshot_id=self._snapshot_id)
+        return write_entries(entries, table=table, snapshot_id=self._id(table))
 
     def _write_list(self, table: Table, manifests: Sequence[ManifestFile], *, parent: Snapshot | None) -> str:
-        name = f"snap-{self._snapshot_id}-{uuid.uuid4()}.avro"
+        name = f"snap-{self._id(table)}-{uuid.uuid4()}.avro"
         path = table.location_provider().new_metadata_location(name)
         with write_manifest_list(
             format_version=table.metadata.format_version,
             output_file=table.io.new_output(path),
-            snapshot_id=self._snapshot_id,
+            snapshot_id=self._id(table),
             parent_snapshot_id=None if parent is None else parent.snapshot_id,
             sequence_number=table.metadata.next_sequence_number(),
             avro_compression=COMPRESSION,
         ) as writer:
-            writer.add_manifests(list(manifests))
+            # The library notes the sequence number in the manifests given; the next try has another one.
+            writer.add_manifests([_unmarked(manifest) for manifest in manifests])
         return path
 
     def _summary(
@@ -159,59 +180,21 @@ class SnapshotWriter:
         return found.model_copy(update={"operation": Operation.REPLACE}) if self._same_rows else found
 
 
-def _has_files(manifest: ManifestFile) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rewritten:
+    """The manifests `of` these paths without the removed files, and those files."""
+
+    of: Set[str]
+    manifests: Sequence[ManifestFile]
+    removed: Sequence[DataFile]
+
+
+def _unmarked(manifest: ManifestFile) -> ManifestFile:
+    return deepcopy(manifest) if manifest.sequence_number == UNASSIGNED_SEQ else manifest
+
+
+def _inherited(table: Table) -> list[ManifestFile]:
+    parent = table.current_snapshot()
     # What only says which files left is of no use to later snapshots.
-    return manifest.has_added_files() or manifest.has_existing_files()
-
-
-def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int) -> list[ManifestFile]:
-    """The same entries in fewer manifests, once there are many small ones of the table's partition spec."""
-    spec_id = table.metadata.default_spec_id
-    small = [
-        m
-        for m in manifests
-        if m.content == ManifestContent.DATA
-        and m.partition_spec_id == spec_id
-        and m.manifest_length < SMALL_MANIFEST_BYTES
-    ]
-    if len(small) < MERGE_AT:
-        return list(manifests)
-    paths = {m.manifest_path for m in small}
-    entries = [entry for manifest in small for entry in entries_of(manifest, table.io)]
-    return [
-        *write_entries(entries, table=table, snapshot_id=snapshot_id),
-        *(m for m in manifests if m.manifest_path not in paths),
-    ]
-
-
-def write_entries(
-    entries: Sequence[ManifestEntry],
-    *,
-    table: Table,
-    snapshot_id: int,
-    removed: Set[str] = frozenset(),
-    spec_id: int | None = None,
-) -> list[ManifestFile]:
-    """One manifest, or none for no entries; all are of one partition spec, the table's own without `spec_id`.
-
-    An entry of another snapshot goes in as existing, one of a removed path as deleted.
-    """
-    if not entries:
-        return []
-    path = table.location_provider().new_metadata_location(f"{uuid.uuid4()}-m0.avro")
-    with write_manifest(
-        format_version=table.metadata.format_version,
-        spec=table.spec() if spec_id is None else table.specs()[spec_id],
-        schema=table.schema(),
-        output_file=table.io.new_output(path),
-        snapshot_id=snapshot_id,
-        avro_compression=COMPRESSION,
-    ) as writer:
-        for entry in entries:
-            if entry.data_file.file_path in removed:
-                writer.delete(entry)
-            elif entry.snapshot_id == snapshot_id:
-                writer.add_entry(entry)
-            else:
-                writer.existing(entry)
-    return [writer.to_manifest_file()]
+    found = [] if parent is None else parent.manifests(table.io)
+    return [m for m in found if m.has_added_files() or m.has_existing_files()]
