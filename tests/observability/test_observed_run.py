@@ -30,6 +30,7 @@ UNMOVED: Mapping[str, str] = {
     "process_max_fds": "a limit of the system",
     "k2_build_info": "one version runs",
     "k2_spool_reserved_bytes": "a setting",
+    "k2_service_blocked": "a killed service may be ready again before the next scrape",
     "k2_rows_unaccounted": "0 is what it promises; the conservation tests break it on purpose",
     "k2_partitions_owned": "one loader has them all",
     "k2_chunks_isolated_total": "takes a chunk that ends its parser twice; tests/integration/loader has one",

@@ -332,6 +332,16 @@ def test_an_upload_without_rows_is_forgotten_by_a_purge(catalog: Catalog) -> Non
     assert len(rows_of(catalog, 1)) == len(rows_of(catalog, 3)) == 5
 
 
+def test_a_warehouse_that_is_away_is_no_reason_to_end(catalog: Catalog, tmp_path: Path) -> None:
+    append_trades(catalog, 10)
+    away = tmp_path / "market.away"
+    (tmp_path / "market").rename(away)
+    with pytest.raises(TransientError):
+        compact(catalog, TRADES.table, order=TRADES.order, max_rows=100)
+    away.rename(tmp_path / "market")
+    assert len(live_files(load_table(catalog, TRADES.table))) == 1
+
+
 def test_deletes_of_another_engine_are_not_undone_by_compaction(catalog: Catalog) -> None:
     append_trades(catalog, 10)
     table = load_table(catalog, TRADES.table)

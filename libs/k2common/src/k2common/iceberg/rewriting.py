@@ -93,13 +93,17 @@ class Rewritten:
 def live_files(table: Table) -> list[LiveFile]:
     """The data files of the table's head, those of the oldest manifests first.
 
-    Raises ForeignDeletes when another engine has deleted rows in files of their own.
+    Raises ForeignDeletes when another engine has deleted rows in files of their own, TransientError when the
+    warehouse does not answer.
     """
     snapshot = table.current_snapshot()
-    manifests = [] if snapshot is None else snapshot.manifests(table.io)
+    try:
+        manifests = [] if snapshot is None else snapshot.manifests(table.io)
+        of = [(manifest, files_of(manifest, table.io)) for manifest in reversed(manifests)]
+    except AWAY as error:
+        raise TransientError(f"{'.'.join(table.name())} cannot be read: {error}") from error
     files: list[LiveFile] = []
-    for manifest in reversed(manifests):
-        listed = files_of(manifest, table.io)
+    for manifest, listed in of:
         if listed and manifest.content != ManifestContent.DATA:
             raise ForeignDeletes(f"{'.'.join(table.name())} has delete files of another engine")
         files += listed
