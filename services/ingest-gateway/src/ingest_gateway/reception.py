@@ -129,6 +129,7 @@ class Reception:
             received = await self._mended(request, received)
             header = await self.blocking.run(_header, received, request.layout, self.max_columns)
             request.check_header(header)
+        # Also when the caller has gone: nobody else knows the file, and the disk would fill.
         except BaseException:
             self.spool.discard(received)
             raise

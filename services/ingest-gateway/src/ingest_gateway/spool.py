@@ -70,6 +70,7 @@ class Spool:
                 expected.check()
                 file.flush()
                 await self._blocking.run(os.fsync, file.fileno())
+        # Also when the caller has gone: nobody else knows the file, and the disk would fill.
         except BaseException:
             path.unlink(missing_ok=True)
             raise
