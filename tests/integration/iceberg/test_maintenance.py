@@ -34,6 +34,7 @@ from k2common.testing.iceberg import (
     trades_proposal,
 )
 from k2common.versions import Hidden, Reason
+from pyarrow.fs import FileInfo, FileSelector
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.types import ListType, StringType
@@ -213,6 +214,24 @@ def test_files_that_nothing_names_go_once_nothing_can_use_them(catalog: Catalog)
     assert left <= {path_of(path) for path in referenced(load_table(catalog, TRADES.table))}
     assert [row["kafka_offset"] for row in rows_of(catalog, 10)] == list(range(50))
     assert sweeper.sweep(now=now + 9 * hour) == Swept()
+
+
+def test_a_folder_that_comes_while_it_is_looked_for_is_swept_the_next_time(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeper = Sweeper(catalog, TRADES.table, guard=timedelta(hours=1))
+
+    def missed(selector: FileSelector) -> list[FileInfo]:
+        # Arrow opens the folder, which is not there, then asks whether it is, and now it is.
+        raise FileNotFoundError(selector.base_dir)
+
+    with monkeypatch.context() as patched:
+        filesystem = SimpleNamespace(get_file_info=missed)
+        patched.setattr(orphans, "_filesystem", lambda table: (filesystem, path_of(table.location())))
+        assert sweeper.sweep(now=datetime.now(UTC)) == Swept()
+    append_trades(catalog, 5)
+    (Path(path_of(load_table(catalog, TRADES.table).location())) / "data" / "unnamed.parquet").touch()
+    assert sweeper.sweep(now=datetime.now(UTC)).unreferenced == 1
 
 
 def test_two_sweeps_at_once_are_harmless(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

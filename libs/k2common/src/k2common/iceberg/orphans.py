@@ -120,7 +120,10 @@ def _listed(table: Table) -> Mapping[str, pafs.FileInfo]:
     found: dict[str, pafs.FileInfo] = {}
     for folder in FOLDERS:
         selector = pafs.FileSelector(f"{root}/{folder}", recursive=True, allow_not_found=True)
-        entries = filesystem.get_file_info(selector)
+        try:
+            entries = filesystem.get_file_info(selector)
+        except FileNotFoundError:
+            continue  # it came, with its first file, while it was looked for
         found |= {entry.path: entry for entry in entries if entry.type == pafs.FileType.File}
     return found
 
