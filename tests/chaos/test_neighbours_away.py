@@ -1,10 +1,8 @@
 """Broker or registry hang: what was accepted goes on by itself afterwards, what was not was told so."""
 
 import os
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -32,22 +30,11 @@ def content(rows: int, symbol: str) -> bytes:
     return (HEADER + "".join(f"{START + n},{symbol},XTST,1,1\n" for n in range(rows))).encode()
 
 
-@contextmanager
-def hanging(fleet: Fleet, name: str) -> Iterator[None]:
-    pid = fleet.pid(name)
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 @pytest.mark.timeout(300)
 def test_accepted_uploads_survive_and_others_are_refused_with_a_time_to_come_back(fleet: Fleet) -> None:
     before = fleet.post(content(ROWS, "BEFORE"), dataset="trades")
     assert before.status_code == 202
-    with hanging(fleet, "kafka"):
+    with fleet.hanging("kafka"):
         refused = fleet.post(content(10, "DURING"), dataset="trades")
         assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
         assert int(refused.headers["Retry-After"]) > 0
@@ -65,7 +52,7 @@ def test_accepted_uploads_survive_and_others_are_refused_with_a_time_to_come_bac
 
 @pytest.mark.timeout(300)
 def test_a_loader_waits_for_the_registry_and_refuses_no_row(fleet: Fleet) -> None:
-    with hanging(fleet, "registry"):
+    with fleet.hanging("registry"):
         fleet.kill("csv-loader")
         answer = fleet.post(content(10, "WAITING"), dataset="trades")
         assert answer.status_code == 202

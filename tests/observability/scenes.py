@@ -51,6 +51,10 @@ CROWDED = (
     "k2_statements_waiting > 0",
     "sum(k2_queries_refused_total) > 0",
 )
+WAITING = (
+    'k2_service_blocked{job="csv-loader"} > 0',
+    'k2_works_retried_total{job="csv-loader", work="start"} > 0',
+)
 MAINTAINED = (
     "sum(k2_files_compacted_total) > 0",
     "sum(k2_snapshots_expired_total) > 0",
@@ -91,6 +95,7 @@ class Scenes:
             self.busy()
             self.crowd()
             self.killed_sink()
+            self.held_back()
             self.maintenance()
 
     def upload(self, content: bytes, **parameters: Any) -> dict[str, Any]:
@@ -272,6 +277,14 @@ class Scenes:
         self.fleet.kill("iceberg-sink")
         self._seen(['up{job="iceberg-sink"} == 0'])
         self.fleet.wait_ready("iceberg-sink", seconds=WAIT_SECONDS)
+        assert self.fleet.receipt(upload_id)["state"] == "committed"
+
+    def held_back(self) -> None:
+        """The loader is started again while the registry hangs, waits for it and then loads."""
+        with self.fleet.hanging("registry"):
+            self.fleet.kill("csv-loader")
+            upload_id = self._posted(trades_csv(2_000, seed=8))
+            self._seen(WAITING)
         assert self.fleet.receipt(upload_id)["state"] == "committed"
 
     def maintenance(self) -> None:

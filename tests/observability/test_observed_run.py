@@ -1,4 +1,5 @@
-"""The fleet under load, with rejects, a gap, dead letters, a replay and a killed sink, as Prometheus sees it.
+"""The fleet as Prometheus sees it: under load, with rejects, a gap, dead letters, a replay, a killed sink and
+a loader that waits for the registry.
 
 Every panel of every board shows something, every metric of the reference is there and moves, and no label
 grows with what is loaded or asked.
@@ -30,7 +31,6 @@ UNMOVED: Mapping[str, str] = {
     "process_max_fds": "a limit of the system",
     "k2_build_info": "one version runs",
     "k2_spool_reserved_bytes": "a setting",
-    "k2_service_blocked": "a killed service may be ready again before the next scrape",
     "k2_rows_unaccounted": "0 is what it promises; the conservation tests break it on purpose",
     "k2_partitions_owned": "one loader has them all",
     "k2_chunks_isolated_total": "takes a chunk that ends its parser twice; tests/integration/loader has one",
@@ -40,7 +40,6 @@ UNMOVED: Mapping[str, str] = {
     "k2_commits_failed_total": "takes a catalogue that is away; tests/chaos takes it away",
     "k2_commits_conflicted_total": "takes a race that no test can make come",
     "k2_maintenance_passes_failed_total": "takes a warehouse that is away, or a race that is lost",
-    "k2_works_retried_total": "takes a neighbour that is away; tests/chaos takes each away",
     "k2_engine_spilled_bytes": "takes a sort larger than the engine's memory",
 }
 """What does not move in this run, or not in each, and why."""

@@ -21,6 +21,7 @@ from k2local.settings import LocalSettings
 from k2local.store import PORTS
 
 POLL_SECONDS = 0.1
+READY_SECONDS = 60
 
 
 class Fleet:
@@ -74,14 +75,24 @@ class Fleet:
         states = cli.status(self.settings)
         return next((s.pid for s in states if s.name == name and s.state == "ready"), None)
 
-    def kill(self, name: str, *, seconds: float = 60) -> None:
+    def kill(self, name: str, *, seconds: float = READY_SECONDS) -> None:
         """SIGKILL a component as soon as it is ready; returns when it is gone."""
         pid = self._ready(name, seconds)
         os.kill(pid, signal.SIGKILL)
         while self.pid(name) == pid:
             time.sleep(POLL_SECONDS)
 
-    def wait_ready(self, name: str, *, seconds: float = 60) -> None:
+    @contextmanager
+    def hanging(self, name: str) -> Iterator[None]:
+        """A component is frozen as soon as it is ready: it accepts connections and answers nothing."""
+        pid = self._ready(name, READY_SECONDS)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def wait_ready(self, name: str, *, seconds: float = READY_SECONDS) -> None:
         """Return when the component is ready again."""
         self._ready(name, seconds)
 
