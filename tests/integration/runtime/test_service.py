@@ -15,6 +15,7 @@ from k2local.ports import free_port
 
 PROGRAM = """
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 from k2common.http.app import create_app
 from pathlib import Path
@@ -35,8 +36,9 @@ async def build(settings, runtime):
             raise ZeroDivisionError
         if KIND == "hanging":
             await asyncio.Event().wait()
+        collected = len(gc.get_objects())
         await runtime.stop.wait()
-        get_logger("loop").info("flushed")
+        get_logger("loop").info("flushed", collected=collected, kept=gc.get_freeze_count())
     app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics)
     yield Service(app=app, loops=[loop])
     get_logger("build").info("closed")
@@ -78,6 +80,16 @@ def test_a_term_signal_drains_and_ends_with_0(tmp_path: Path) -> None:
     assert [line["event"] for line in lines] == ["settings", "flushed", "closed", "stopped"]
     assert lines[0]["settings"]["http"].items() >= {"host": "127.0.0.1", "port": port}.items()
     assert {line["service"] for line in lines} == {"example"}
+
+
+def test_a_collection_looks_at_nothing_that_the_start_made(tmp_path: Path) -> None:
+    port = free_port()
+    with start(tmp_path, "good", environment(port)) as process:
+        await_live(port, process)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    (flushed,) = [line for line in map(json.loads, errors.splitlines()) if line["event"] == "flushed"]
+    assert flushed["kept"] > 10_000 > 10 * flushed["collected"]
 
 
 @pytest.mark.parametrize(("kind", "code"), [("misconfigured", 78), ("crashing", 1)])
