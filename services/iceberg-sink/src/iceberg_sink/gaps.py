@@ -204,10 +204,10 @@ class GapJob:
             finder.begin(await self._blocking.run(self._store.load))
             while not stop.is_set():
                 announcement = await self._blocking.run(self.step, finder)
-                if announcement is None:
-                    await wait_or_stop(stop, self._look_seconds)
-                else:
+                if announcement is not None:
                     await announcer.announce([announcement])
+                # A step comes to the tables' heads; those of a busy table move on during the step itself.
+                await wait_or_stop(stop, self._look_seconds)
 
     def step(self, finder: GapFinder) -> Announcement | None:
         """Find, commit, and say what to announce; None when there was nothing new."""

@@ -1,6 +1,8 @@
 """Each finding is an event in market.gaps once, whatever is killed; what was taken back is followed anew."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import iceberg_sink.gaps as gaps
 import k2common.iceberg.gaps as store
 import pyarrow as pa
 import pytest
+from iceberg_sink.announcer import Announcement
 from iceberg_sink.gaps import GapFinder, GapJob
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings, IcebergSinkSettings, SinkSettings
@@ -23,6 +26,7 @@ from k2common.iceberg.orphans import referenced
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
+from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import GAPS, TRADES
 from k2common.settings.iceberg import IcebergSettings
 from k2common.testing.iceberg import START, folder_catalog, trade_rows, trades_proposal
@@ -42,6 +46,18 @@ class Clock:
         return START + timedelta(hours=1)
 
 
+class Announced:
+    """An announcer whose announcements go to a function."""
+
+    def __init__(self, told: Callable[[], None]) -> None:
+        self.producer = nullcontext()
+        self._told = told
+
+    async def announce(self, announcements: Sequence[Announcement]) -> None:
+        if announcements:
+            self._told()
+
+
 class World:
     """Tables in a folder, a sink that writes trades with the numbers that a test wants, and the job."""
 
@@ -50,6 +66,7 @@ class World:
         self.catalog: Catalog = open_catalog(self.settings)
         ensure_tables(self.catalog)
         self._opened: list[GapFinder] = []
+        self._blocking = Blocking(workers=1)
 
     def trades(
         self,
@@ -66,8 +83,8 @@ class World:
         )
         commit(self.catalog, trades_proposal(self.catalog, rows, expected=expected, hidden=hidden))
 
-    def job(self, **settings: int) -> tuple[GapJob, GapFinder]:
-        """A replica that begins where the table says."""
+    def job(self, told: Callable[[], None] = lambda: None, **settings: int) -> tuple[GapJob, GapFinder]:
+        """A replica that begins where the table says; `told` is called at its announcements."""
         metrics = SinkMetrics(CollectorRegistry())
         limits = GapSettings(memory_megabytes=128, **settings)
         block = IcebergSinkSettings.model_construct(iceberg=self.settings, gaps=limits, sink=SinkSettings())
@@ -78,7 +95,7 @@ class World:
             statuses=None,  # type: ignore[arg-type]
             commands=None,  # type: ignore[arg-type]
             settling=None,  # type: ignore[arg-type]
-            blocking=None,  # type: ignore[arg-type]
+            blocking=self._blocking,
             clock=Clock(),  # type: ignore[arg-type]
             metrics=metrics,
         )
@@ -86,7 +103,7 @@ class World:
         finder = GapFinder(self.catalog, limits, warehouse=self.settings, metrics=metrics)
         finder.begin(keeper.load())
         self._opened.append(finder)
-        job = GapJob(keeper, lambda: finder, tools=tools, announcer=lambda: None)  # type: ignore[arg-type,return-value]
+        job = GapJob(keeper, lambda: finder, tools=tools, announcer=lambda: Announced(told))  # type: ignore[arg-type,return-value]
         return job, finder
 
     def work(self, **settings: int) -> None:
@@ -113,6 +130,7 @@ class World:
     def close(self) -> None:
         for finder in self._opened:
             finder.close()
+        self._blocking.close()
 
 
 @pytest.fixture
@@ -156,6 +174,29 @@ def test_versions_are_followed_one_after_the_other_by_whoever_comes(world: World
     assert (healed["gap"], healed["version"]) == (0, 3)
     job, finder = world.job()
     assert job.step(finder) is None
+
+
+async def test_a_table_that_is_written_all_the_time_is_looked_at_as_often_as_any(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, steps = asyncio.Event(), []
+
+    async def waited(_stop: asyncio.Event, seconds: float) -> bool:
+        steps.append(seconds)
+        if len(steps) >= 6:
+            stop.set()
+        return stop.is_set()
+
+    def told() -> None:
+        steps.append("announced")
+        if len(steps) < 6:
+            world.trades(1, upload=f"U{len(steps)}")
+
+    monkeypatch.setattr(gaps, "wait_or_stop", waited)
+    world.trades(1)
+    job, _ = world.job(told)
+    await job.run(stop)
+    assert steps == ["announced", 5.0] * 3
 
 
 def test_only_rows_that_are_shown_are_followed(world: World) -> None:
