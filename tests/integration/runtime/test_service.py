@@ -1,5 +1,6 @@
 """A service process: real signals, real exit codes."""
 
+import gc
 import json
 import os
 import signal
@@ -36,9 +37,9 @@ async def build(settings, runtime):
             raise ZeroDivisionError
         if KIND == "hanging":
             await asyncio.Event().wait()
-        collected = len(gc.get_objects())
+        seen = {{"collected": len(gc.get_objects()), "kept": gc.get_freeze_count()}}
         await runtime.stop.wait()
-        get_logger("loop").info("flushed", collected=collected, kept=gc.get_freeze_count())
+        get_logger("loop").info("flushed", **seen, threshold=gc.get_threshold())
     app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics)
     yield Service(app=app, loops=[loop])
     get_logger("build").info("closed")
@@ -82,7 +83,7 @@ def test_a_term_signal_drains_and_ends_with_0(tmp_path: Path) -> None:
     assert {line["service"] for line in lines} == {"example"}
 
 
-def test_a_collection_looks_at_nothing_that_the_start_made(tmp_path: Path) -> None:
+def test_full_collections_are_rare_and_look_at_nothing_that_the_start_made(tmp_path: Path) -> None:
     port = free_port()
     with start(tmp_path, "good", environment(port)) as process:
         await_live(port, process)
@@ -90,6 +91,7 @@ def test_a_collection_looks_at_nothing_that_the_start_made(tmp_path: Path) -> No
         _, errors = process.communicate(timeout=30)
     (flushed,) = [line for line in map(json.loads, errors.splitlines()) if line["event"] == "flushed"]
     assert flushed["kept"] > 10_000 > 10 * flushed["collected"]
+    assert flushed["threshold"] == [*gc.get_threshold()[:2], 10 * gc.get_threshold()[2]]
 
 
 @pytest.mark.parametrize(("kind", "code"), [("misconfigured", 78), ("crashing", 1)])
