@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -55,6 +56,17 @@ def committed(fleet: Fleet, upload: str) -> str:
         # Whole, with what it waits for.
         assert time.monotonic() < deadline, json.dumps(found)
         time.sleep(0.5)
+
+
+def finished(fleet: Fleet, upload: str) -> dict[str, Any]:
+    """The receipt as it stays: an upload is seen as committed just before its final receipt is written."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        receipt: dict[str, Any] = fleet.data("ingest-gateway", f"/v1/uploads/{upload}")
+        if receipt["finished_at"] is not None:
+            return receipt
+        assert time.monotonic() < deadline, receipt
+        time.sleep(0.1)
 
 
 def lines_of(fleet: Fleet, name: str, as_of: str) -> list[int]:
@@ -119,7 +131,7 @@ def test_down_and_up_again_keep_all_data(composed: Stack) -> None:
     fleet = composed.fleet()
     upload = posted(fleet, file_of(name, 1_000))
     version = committed(fleet, upload)
-    receipt = fleet.data("ingest-gateway", f"/v1/uploads/{upload}")
+    receipt = finished(fleet, upload)
     composed.compose("down", "--timeout=40")
     assert composed.containers("kafka") == []
     composed.up(*NEIGHBOURS, "init", *FLEET)
