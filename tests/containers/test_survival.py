@@ -66,7 +66,7 @@ def finished(fleet: Fleet, upload: str) -> dict[str, Any]:
         if receipt["finished_at"] is not None:
             return receipt
         assert time.monotonic() < deadline, receipt
-        time.sleep(0.1)
+        time.sleep(0.1)  # between looks at another process
 
 
 def lines_of(fleet: Fleet, name: str, as_of: str) -> list[int]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -70,26 +71,26 @@ def await_live(port: int, process: subprocess.Popen[str]) -> None:
     pytest.fail("the service did not come up")
 
 
-def test_a_term_signal_drains_and_ends_with_0(tmp_path: Path) -> None:
-    port = free_port()
+def drained(tmp_path: Path, port: int) -> list[dict[str, Any]]:
+    """The log of a good service from its start to its end by a signal."""
     with start(tmp_path, "good", environment(port)) as process:
         await_live(port, process)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
-    lines = [json.loads(line) for line in errors.splitlines()]
+    return [json.loads(line) for line in errors.splitlines()]
+
+
+def test_a_term_signal_drains_and_ends_with_0(tmp_path: Path) -> None:
+    port = free_port()
+    lines = drained(tmp_path, port)
     assert [line["event"] for line in lines] == ["settings", "flushed", "closed", "stopped"]
     assert lines[0]["settings"]["http"].items() >= {"host": "127.0.0.1", "port": port}.items()
     assert {line["service"] for line in lines} == {"example"}
 
 
 def test_full_collections_are_rare_and_look_at_nothing_that_the_start_made(tmp_path: Path) -> None:
-    port = free_port()
-    with start(tmp_path, "good", environment(port)) as process:
-        await_live(port, process)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
-    (flushed,) = [line for line in map(json.loads, errors.splitlines()) if line["event"] == "flushed"]
+    (flushed,) = [line for line in drained(tmp_path, free_port()) if line["event"] == "flushed"]
     assert flushed["kept"] > 10_000 > 10 * flushed["collected"]
     assert flushed["threshold"] == [*gc.get_threshold()[:2], 10 * gc.get_threshold()[2]]
 
