@@ -1,6 +1,7 @@
 """What one commit takes from Kafka: record batches until rows, bytes or age are enough, whichever is first.
 
-What comes after a pause is taken at once; while more comes, it gathers until the next commit is due.
+What comes after a pause is taken at once; while more comes, it gathers until the next commit is due, and all
+that has come by then goes with it.
 
 What was fetched beyond that is held for the next commit, and nothing more is fetched before it is gone. So
 the memory of a table's work is bounded by the settings however long a commit takes.
@@ -89,15 +90,18 @@ class Intake:
         taken: list[FetchedBatch] = []
         room = _Room(rows=self._settings.commit_rows, bytes=self._settings.commit_bytes)
         given_up = self._clock.monotonic() + patience_seconds
+        looked = False
         while not stop.is_set():
             taken += self._fitting(room)
             due = self._taken + self._pace.seconds if taken else given_up
             left = due - self._clock.monotonic()
-            if left <= 0 or room.full:
+            if room.full or (left <= 0 and looked):
                 if taken:
                     self._taken = self._clock.monotonic()
                 return Taken(batches=taken, offsets=await self._offsets())
-            await self._fetch(left)
+            await self._fetch(max(0.0, left))
+            # What has come by the time goes with it; else a backlog makes of each other commit what was held.
+            looked = left <= 0
         return None
 
     @property

@@ -116,6 +116,17 @@ async def test_what_comes_after_a_pause_is_taken_at_once_and_what_follows_gather
     assert found == [(100.5, 1), (100.75, 2), (103.0, 1)]
 
 
+async def test_what_has_come_by_the_time_a_commit_is_due_goes_with_what_was_held() -> None:
+    clock = Still()
+    backlog = Reader({("a", 0): [batch(n * 600, 600) for n in range(8)], ("b", 0): []})
+    taking = intake(backlog, clock, commit_rows=1_000, fetch_batches=3)
+    counts = []
+    for _ in range(4):
+        counts.append(len((await take(taking)).batches))
+        clock.seconds += 10.0  # until it is written
+    assert counts == [2, 2, 2, 2]
+
+
 async def test_nothing_is_taken_once_the_patience_is_over() -> None:
     clock = Still()
     taking = intake(Coming(clock), clock)
