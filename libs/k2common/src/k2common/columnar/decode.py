@@ -122,9 +122,8 @@ class RecordDecoder:
             counts = [batch.count for batch, _ in group]
             if not is_whole(read, counts, frame):
                 return None
-            keep = np.delete(np.arange(read.height), np.cumsum(np.array(counts) + 1) - 1)
-            rows = read.select(names).to_arrow(compat_level=pl.CompatLevel.oldest())
-            return self._positioned(self._aligned(rows, schema).take(pa.array(keep)), group)
+            rows = self._aligned(read.select(names).to_arrow(compat_level=pl.CompatLevel.oldest()), schema)
+            return self._positioned(_without_sentinels(rows, counts), group)
         # What a native reader says of broken data; some makes it panic.
         except (PolarsError, polars_avro.AvroError, pa.ArrowInvalid, ValueError, OSError):
             return None
@@ -232,6 +231,12 @@ def _poison(record: Record, partition: int, error: Exception) -> Poison:
         schema_id=framed_schema_id(record.value),
         reason=f"{type(error).__name__}: {error}",
     )
+
+
+def _without_sentinels(rows: pa.Table, counts: Sequence[int]) -> pa.Table:
+    """The same buffers without the row that follows each batch; nothing is copied."""
+    starts = np.cumsum([0, *(count + 1 for count in counts[:-1])]).tolist()
+    return pa.concat_tables([rows.slice(at, count) for at, count in zip(starts, counts, strict=True)])
 
 
 def _frame(schema_id: int) -> bytes:
