@@ -13,14 +13,19 @@ from typing import Any, TypeAlias
 
 import fastavro
 import numpy as np
-import polars as pl
 import polars_avro
 import pyarrow as pa
-import pyarrow.compute as pc
-from polars.exceptions import PolarsError
 
 from k2common.columnar.arrow import Column, type_name, unwrap
-from k2common.columnar.container import FRAME, FRAME_BYTES, HEADERS, OFFSET_DELTA, container, is_whole
+from k2common.columnar.container import (
+    FRAME,
+    FRAME_BYTES,
+    HEADERS,
+    OFFSET_DELTA,
+    container,
+    is_whole,
+    read_container,
+)
 from k2common.columnar.record_batch import FetchedBatch, records_section
 from k2common.columnar.records import Record, read_records, read_varint
 from k2common.domain.dead_letters import REDRIVEN_HEADER
@@ -117,15 +122,14 @@ class RecordDecoder:
         try:
             names = [entry["name"] for entry in schema["fields"]]
             frame_columns = [OFFSET_DELTA, FRAME, HEADERS]
-            packed = container(group, schema, frame)
-            read = polars_avro.read_avro(io.BytesIO(packed), columns=[*frame_columns, *names])
+            read = read_container(container(group, schema, frame), [*frame_columns, *names])
             counts = [batch.count for batch, _ in group]
             if not is_whole(read, counts, frame):
                 return None
-            rows = self._aligned(read.select(names).to_arrow(compat_level=pl.CompatLevel.oldest()), schema)
-            return self._positioned(_without_sentinels(rows, counts), group)
+            rows = _without_sentinels(self._aligned(read, schema), counts)
+            return self._positioned(rows, group)
         # What a native reader says of broken data; some makes it panic.
-        except (PolarsError, polars_avro.AvroError, pa.ArrowInvalid, ValueError, OSError):
+        except (polars_avro.AvroError, pa.ArrowInvalid, ValueError, OSError):
             return None
         # pyo3's PanicException is no Exception and cannot be imported; all else goes on.
         except BaseException as error:
@@ -278,16 +282,6 @@ def _first_schema_id(section: memoryview) -> int | None:
 def _column(column: Column, avro_name: str, target: Any) -> Column:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_map(target) and not pa.types.is_map(column.type):
-        return _map(column, target)
     if avro_name == "decimal" and not pa.types.is_decimal(column.type):
         raise ValueError(f"the reader gives {column.type} for a decimal")
     return column if column.type == target else column.cast(target)
-
-
-def _map(column: Column, target: Any) -> Column:
-    # The reader gives a map as a list of pairs.
-    pairs = column.values
-    offsets = column.offsets.cast(pa.int32())
-    keys, items = (pc.struct_field(pairs, index).cast(pa.string()) for index in (0, 1))
-    return pa.MapArray.from_arrays(offsets, keys, items).cast(target)

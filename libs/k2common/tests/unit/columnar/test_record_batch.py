@@ -176,8 +176,10 @@ def by_hand(values: Sequence[bytes | None]) -> FetchedBatch:
         message(1)[:-1],
         b"\x01" + message(1)[1:],
         b"\x00\x00\x00\x00\x09" + message(1)[5:],
+        message(1).replace(b"\x02n", b"\x02\xff"),
+        message(1)[:-2] + b"\x04" + message(1)[-1:],
     ],
-    ids=["null", "empty", "garbage", "byte-more", "byte-less", "magic", "unknown-schema"],
+    ids=["null", "empty", "garbage", "byte-more", "byte-less", "magic", "unknown-schema", "utf-8", "symbol"],
 )
 def test_a_message_that_is_no_record_is_named_and_costs_no_other(bad: bytes | None, at: int) -> None:
     values: list[bytes | None] = [message(line) for line in range(5)]
@@ -186,6 +188,29 @@ def test_a_message_that_is_no_record_is_named_and_costs_no_other(bad: bytes | No
     assert [(p.partition, p.offset, p.key, p.value) for p in out.poison] == [(0, 50 + at, b"k", bad)]
     assert out.rows["line"].to_pylist() == [line for line in range(5) if line != at]
     assert out.rows["kafka_offset"].to_pylist() == [50 + line for line in range(5) if line != at]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A message with one byte changed, taken away or added, behind the registry's five."""
+    value = bytearray(message(2))
+    at = draw(st.integers(5, len(value) - 1))
+    value[at : at + draw(st.integers(0, 1))] = draw(st.binary(max_size=1))
+    return bytes(value)
+
+
+@settings(QUIET, max_examples=300)
+@given(value=damaged(), at=st.integers(0, 4))
+def test_whatever_byte_of_a_message_is_damaged_it_is_a_row_or_poison_and_costs_no_other(
+    value: bytes, at: int
+) -> None:
+    values = [message(line) for line in range(5)]
+    values[at] = value
+    out = decoded([by_hand(values)])
+    back = {row.pop("kafka_offset"): row for row in out.rows.to_pylist()}
+    assert sorted([*back, *(poison.offset for poison in out.poison)]) == [50, 51, 52, 53, 54]
+    for line in {0, 1, 2, 3, 4} - {at}:
+        assert back[50 + line] == {**plain(line), "kafka_partition": 0}
 
 
 def test_a_decimal_that_does_not_fit_is_poison() -> None:
@@ -221,11 +246,9 @@ def test_batches_are_taken_apart_a_few_at_a_time_in_the_order_they_came(
     ]
     read: list[int] = []
     whole = RecordDecoder(ARROW).decode(batches, {SCHEMA_ID: SCHEMA, 8: older}).rows
-    unpack = decode.polars_avro.read_avro
+    unpack = decode.read_container
     monkeypatch.setattr(decode, "SLOT_BYTES", 2 * len(records_section(batches[0].payload)))
-    monkeypatch.setattr(
-        decode.polars_avro, "read_avro", lambda data, **kw: read.append(1) or unpack(data, **kw)
-    )
+    monkeypatch.setattr(decode, "read_container", lambda *args: read.append(1) or unpack(*args))
     out = RecordDecoder(ARROW).decode(batches, {SCHEMA_ID: SCHEMA, 8: older}).rows
     assert out["line"].to_pylist() == [0, 1, 2, 3, 4, 5]
     assert out["kafka_offset"].to_pylist() == [50, 51, 52, 53, 54, 55]
