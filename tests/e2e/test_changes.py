@@ -3,10 +3,12 @@
 import csv
 import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
 import httpx
+from k2common.iceberg.hidden_files import MOST_IN_DOCUMENT
 from k2local.testing import Fleet
 
 HEADER = "ts_event,symbol,venue,price,size,trade_id"
@@ -78,6 +80,25 @@ def test_a_retracted_upload_is_gone_from_the_next_version_on_and_may_be_posted_a
     again = fleet.upload(content, dataset="trades")
     assert again["upload_id"] != receipt["upload_id"]
     assert prices(fleet, symbol) == ["1", "2"]
+
+
+def test_more_retractions_than_a_document_holds_are_seen_by_every_service(fleet: Fleet) -> None:
+    symbol, count = unique_symbol(), MOST_IN_DOCUMENT + 10
+    with ThreadPoolExecutor(8) as threads:
+        contents = [file_of(symbol, [str(n)]) for n in range(1, count + 1)]
+        receipts = list(threads.map(lambda content: fleet.upload(content, dataset="trades"), contents))
+        whole = max((text["version"] for text in receipts), key=lambda token: int(token.partition("@")[2]))
+        assert len(prices(fleet, symbol)) == count
+        paths = [f"/v1/uploads/{text['upload_id']}/retract" for text in receipts]
+        answers = list(threads.map(lambda path: call(fleet, "POST", path), paths))
+    assert {answer.json()["data"]["state"] for answer in answers} == {"retracted"}
+    (last,) = fleet.data("query-service", "/v1/versions", table="market.trades", limit=1)
+    assert len(last["hidden"]) >= count
+    assert prices(fleet, symbol) == []
+    assert {fleet.receipt(text["upload_id"])["state"] for text in receipts} == {"retracted"}
+    assert len(prices(fleet, symbol, as_of=whole)) == count
+    assert fleet.upload(file_of(symbol, ["1"]), dataset="trades")["state"] == "committed"
+    assert prices(fleet, symbol) == ["1"]
 
 
 def test_what_is_not_committed_cannot_be_retracted_and_the_other_way_round(fleet: Fleet) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.documents import ancestry, head_version, version_of
 from k2common.iceberg.plan import read_footer
@@ -20,7 +21,6 @@ from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import START, append_trades, folder_catalog, record_version
-from k2common.versions import Hidden, Reason
 from k2local.ports import free_port
 
 ROOT = Path(__file__).parents[2]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from fastapi import FastAPI
 from k2common.columnar.arrow import arrow_schema
 from k2common.engine.connection import Engine
+from k2common.hidden import Hidden
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commit import Proposal, commit
@@ -31,7 +32,7 @@ from k2common.schemas.datasets import DATASETS, Dataset, avro_schema
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.load import load
 from k2common.testing.iceberg import START, first_version, folder_catalog
-from k2common.versions import Hidden, Version
+from k2common.versions import Version
 from query_service.app import application, parts_of
 from query_service.metrics import QueryMetrics
 from query_service.settings import QueryServiceSettings

@@ -13,6 +13,7 @@ import k2common.iceberg.rewriting as rewriting
 import pyarrow as pa
 import pytest
 from k2common.errors import TransientError
+from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.compaction import choose, compact
 from k2common.iceberg.documents import head_version
@@ -33,7 +34,6 @@ from k2common.testing.iceberg import (
     trade_rows,
     trades_proposal,
 )
-from k2common.versions import Hidden, Reason
 from pyarrow.fs import FileInfo, FileSelector
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+import k2common.iceberg.hidden_files as hidden_files
+import pytest
+from k2common.hidden import Hidden, Reason
 from k2common.iceberg.asof import resolve
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.compaction import compact
@@ -20,7 +23,6 @@ from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import START, append_trades, folder_catalog, record_version, trade_rows
-from k2common.versions import Hidden, Reason
 
 MADE = int(os.environ.get("K2_VERSIONS", "200"))
 LIVE = 30
@@ -92,7 +94,11 @@ def made(catalog: Catalog, drawn: random.Random) -> Mapping[int, Proof]:
     return model.seen
 
 
-def test_each_of_fifty_versions_reads_exactly_the_rows_that_it_had(tmp_path: Path) -> None:
+def test_each_of_fifty_versions_reads_exactly_the_rows_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fewer than usual, so that two hundred versions need several files of hidden uploads.
+    monkeypatch.setattr(hidden_files, "MOST_IN_DOCUMENT", 10)
     catalog = open_catalog(folder_catalog(tmp_path))
     ensure_tables(catalog, [TRADES, VERSIONS])
     drawn = random.Random(SEED)
@@ -104,6 +110,7 @@ def test_each_of_fifty_versions_reads_exactly_the_rows_that_it_had(tmp_path: Pat
     assert len(live_files(table)) < MADE / 3
     old = [number for number in seen if number not in live]
     assert len(old) >= MADE - LIVE
+    assert len(list(tmp_path.glob("**/hidden/market.trades/*.json"))) > 2
     # A reader of its own: nothing is known to it but what the tables say.
     reader = VersionReader(catalog)
     for number in [*drawn.sample(old, LOOKED_AT), MADE]:

@@ -8,19 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import k2common.iceberg.hidden_files as hidden_files
 import pyarrow as pa
 import pytest
 from k2common.columnar.arrow import arrow_schema_of
 from k2common.engine.connection import Engine
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.errors import TransientError
+from k2common.hidden import Amended, Hidden, Reason
 from k2common.iceberg.archive import Archive, ContentGone
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.compaction import compact
-from k2common.iceberg.documents import live_versions
+from k2common.iceberg.documents import head_version, live_versions
 from k2common.iceberg.gaps import GapStore
 from k2common.iceberg.orphans import Sweeper, Swept, referenced
 from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.recent import Recent
 from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import GAPS, TRADES
@@ -120,6 +123,19 @@ def test_compaction_keeps_the_rows(catalog: Catalog) -> None:
     assert done.files == 16
     assert offsets(catalog, 8) == list(range(40))
     assert offsets(catalog, 3) == list(range(15))
+
+
+def test_many_hidden_uploads_are_in_a_file_of_the_archive(
+    catalog: Catalog, iceberg: IcebergSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = {f"R{n}": Hidden(reason=Reason.RETRACTED) for n in range(2 * hidden_files.MOST_IN_DOCUMENT)}
+    append_trades(catalog, 5, upload="R1", hidden=hidden)
+    monkeypatch.setattr(hidden_files, "_kept", Recent(limit=1))
+    version = head_version(load_table(catalog, TRADES.table))
+    assert version is not None
+    assert isinstance(version.hidden, Amended)
+    assert version.hidden.location.startswith(f"{iceberg.archive_root}/hidden/{TRADES.table}/")
+    assert version.hidden == hidden
 
 
 def test_files_that_nothing_names_are_swept(catalog: Catalog) -> None:

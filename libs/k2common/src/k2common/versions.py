@@ -7,43 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any, Self
 
 from k2common.errors import RecordError
+from k2common.hidden import Files, Hidden, from_json, to_json, unread
 
 TICK = timedelta(microseconds=1)
 MARKET = "market."
 TOKEN_PART = re.compile(r"(?P<table>[a-z_]+(?:\.[a-z_]+)?)@(?P<number>[1-9][0-9]{0,17})")
-
-
-class Reason(StrEnum):
-    """Why an upload's rows are not shown."""
-
-    LOADING = "loading"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    REPLACED = "replaced"
-    RETRACTED = "retracted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class OffsetRange:
-    """Offsets `first` to `end` (exclusive) of one partition in one epoch."""
-
-    epoch: int
-    partition: int
-    first: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hidden:
-    """An upload that is not shown, where its rows lie as far as known, and the upload that replaced it."""
-
-    reason: Reason
-    ranges: tuple[OffsetRange, ...] = ()
-    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +59,7 @@ class Version:
             "committed_at": self.committed_at.astimezone(UTC).isoformat(timespec="microseconds"),
             "schema_id": self.schema_id,
             "offsets": {"epoch": self.epoch, **_to_text_keys(self.offsets)},
-            "hidden": {
-                upload: {
-                    "reason": str(entry.reason),
-                    "ranges": [[r.epoch, r.partition, r.first, r.end] for r in entry.ranges],
-                    **({} if entry.by is None else {"by": entry.by}),
-                }
-                for upload, entry in self.hidden.items()
-            },
+            **to_json(self.hidden),
             "gone": [list(span) for span in self.gone],
             "resume": {topic: _to_text_keys(offsets) for topic, offsets in self.resume.items()},
             **({"ended": {str(e): _to_text_keys(o) for e, o in self.ended.items()}} if self.ended else {}),
@@ -105,8 +69,8 @@ class Version:
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The version that `to_json` wrote."""
+    def from_json(cls, text: str, files: Files = unread) -> Self:
+        """The version that `to_json` wrote; `files` are for what it hides."""
         document: dict[str, Any] = json.loads(text)
         offsets = dict(document["offsets"])
         return cls(
@@ -116,17 +80,7 @@ class Version:
             schema_id=document["schema_id"],
             epoch=offsets.pop("epoch"),
             offsets=_to_int_keys(offsets),
-            hidden={
-                upload: Hidden(
-                    reason=Reason(entry["reason"]),
-                    ranges=tuple(
-                        OffsetRange(epoch=epoch, partition=partition, first=first, end=end)
-                        for epoch, partition, first, end in entry["ranges"]
-                    ),
-                    by=entry.get("by"),
-                )
-                for upload, entry in document["hidden"].items()
-            },
+            hidden=from_json(document, files),
             gone=tuple((first, last) for first, last in document["gone"]),
             resume={topic: _to_int_keys(offsets) for topic, offsets in document["resume"].items()},
             ended={int(e): _to_int_keys(offsets) for e, offsets in document.get("ended", {}).items()},

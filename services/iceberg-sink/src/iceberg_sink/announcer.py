@@ -14,6 +14,7 @@ from k2common.errors import SetupError
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.commit import CommitResult
 from k2common.iceberg.documents import live_versions
+from k2common.iceberg.hidden_files import hidden_files
 from k2common.iceberg.totals import Totals, totals_of
 from k2common.kafka.producer import TransactionalProducer
 from k2common.observability.tracing import Carried
@@ -116,6 +117,6 @@ def unrecorded(catalog: Catalog, table: str, recorded: Callable[[int], bool]) ->
             metadata_location=loaded.metadata_location,
             totals=totals_of(loaded.metadata, live.snapshot_id),
         )
-        for live in reversed(live_versions(loaded.metadata))
+        for live in reversed(live_versions(loaded.metadata, hidden_files(catalog)))
         if not recorded(live.version.number)
     ]

@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from k2common.errors import K2Error, SetupError
+from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commit import Proposal, commit
 from k2common.iceberg.documents import head_version
@@ -26,7 +27,7 @@ from k2common.settings.block import Block
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.load import load
-from k2common.versions import Hidden, Reason, Version
+from k2common.versions import Version
 
 from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
 

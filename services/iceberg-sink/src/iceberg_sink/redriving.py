@@ -15,6 +15,7 @@ from itertools import groupby
 
 import pyarrow as pa
 from k2common.domain.dead_letters import DeadLetter, Position, redriven_header
+from k2common.hidden import Reason
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.predicates import Condition, among, both, equal, everything
@@ -26,7 +27,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import DEAD_LETTERS, MARKET_DATASETS, REDRIVES
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Reason, Version
+from k2common.versions import Version
 
 from iceberg_sink.commands import Commands
 from iceberg_sink.letter_rows import KEY

@@ -17,6 +17,7 @@ from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings, IcebergSinkSettings, SinkSettings
 from iceberg_sink.writer import Tools
 from k2common.errors import Fenced
+from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commit import commit
 from k2common.iceberg.compaction import compact
@@ -30,7 +31,6 @@ from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import GAPS, TRADES
 from k2common.settings.iceberg import IcebergSettings
 from k2common.testing.iceberg import START, folder_catalog, trade_rows, trades_proposal
-from k2common.versions import Hidden, Reason
 from prometheus_client import CollectorRegistry
 
 HIDE = Hidden(reason=Reason.LOADING)

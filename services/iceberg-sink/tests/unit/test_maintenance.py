@@ -17,6 +17,7 @@ from iceberg_sink.metrics import MaintenanceMetrics
 from iceberg_sink.settings import MaintenanceSettings
 from iceberg_sink.tasks import Task
 from k2common.errors import TransientError
+from k2common.hidden import Hidden, Reason
 from k2common.http.app import create_app
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.compaction import Compacted
@@ -29,7 +30,6 @@ from k2common.runtime.readiness import Readiness
 from k2common.schemas.datasets import COMMITS, TABLES, TRADES, VERSIONS, Dataset, OwnTable
 from k2common.settings.service import HttpSettings
 from k2common.testing.iceberg import START, append_trades, folder_catalog
-from k2common.versions import Hidden, Reason
 from prometheus_client import CollectorRegistry
 
 

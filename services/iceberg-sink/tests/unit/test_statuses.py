@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from iceberg_sink.statuses import Statuses, earliest_resume
+from k2common.hidden import Hidden, Reason
 from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
-from k2common.versions import Hidden, Reason, Version
+from k2common.versions import Version
 
 TOPIC = TRADES.topic.name
 PARTITIONS = STATUS.partitions

@@ -10,6 +10,7 @@ from k2common.http.app import create_app
 from k2common.http.openapi import documented
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.hidden_files import hidden_files
 from k2common.iceberg.reader import VersionReader
 from k2common.kafka.follower import Follower
 from k2common.layouts.catalogue import Catalogue
@@ -60,7 +61,11 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         )
         spool = Spool(gateway.spool, limits=limits, blocking=blocking)
         archive = Archive(catalog, root=settings.iceberg.archive_root)
-        tracker = Tracker(runtime.clock, blocked_after_seconds=gateway.blocked_after_seconds)
+        tracker = Tracker(
+            runtime.clock,
+            blocked_after_seconds=gateway.blocked_after_seconds,
+            files=hidden_files(catalog),
+        )
         publisher = Publisher(
             journal=journal,
             spool=spool,
@@ -79,7 +84,9 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             if claim.replica == replica and claim.state in OPEN_STATES:
                 publisher.enqueue(claim)
 
-        followers = await follow(tracker, settings=settings.kafka, registry=registry, on_claim=resume)
+        followers = await follow(
+            tracker, settings=settings.kafka, registry=registry, on_claim=resume, blocking=blocking
+        )
         finals = Finals(
             tracker=tracker,
             journal=journal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -12,16 +12,19 @@ from typing import Any, TypeAlias
 
 from k2common.domain.progress import Progress
 from k2common.errors import RecordError
+from k2common.hidden import Files, Hidden, unread
 from k2common.kafka.follower import Follower
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
 from k2common.observability.tracing import Carried, carried
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
+from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock, SystemClock
+from k2common.runtime.versions import load_hidden
 from k2common.schemas.datasets import CLAIMS, COMMITS, REDRIVES, STATUS, UPLOADS, Topic
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Hidden, Version
+from k2common.versions import Version
 
 from ingest_gateway.claims import Claim
 from ingest_gateway.conservation import Conservation
@@ -83,7 +86,10 @@ class Upload:
 class Tracker:
     """Follows claims, statuses, commits and final receipts."""
 
-    def __init__(self, clock: Clock | None = None, *, blocked_after_seconds: float = 5.0) -> None:
+    def __init__(
+        self, clock: Clock | None = None, *, blocked_after_seconds: float = 5.0, files: Files = unread
+    ) -> None:
+        """`files` are for what versions hide."""
         self.clock = clock or SystemClock()
         self.blocked_after = timedelta(seconds=blocked_after_seconds)
         self.uploads: dict[str, Upload] = {}
@@ -91,6 +97,7 @@ class Tracker:
         self.open: set[str] = set()
         self.dead_letters = DeadLetters()
         self.conservation = Conservation(self.dead_letters)
+        self._files = files
         self._changed = asyncio.Event()
 
     @property
@@ -137,9 +144,13 @@ class Tracker:
             upload.progress.add(record)
         self.notify()
 
+    def version_of(self, record: Mapping[str, Any]) -> Version:
+        """The version that is announced."""
+        return Version.from_json(record["document"], self._files)
+
     def on_commit(self, record: Mapping[str, Any]) -> None:
         """Take an announcement."""
-        version = Version.from_json(record["document"])
+        version = self.version_of(record)
         self.commits_of(version.table).add(version)
         self.conservation.on_commit(record, version, self.clock.now())
         self.notify()
@@ -179,8 +190,12 @@ async def follow(
     settings: KafkaSettings,
     registry: SchemaRegistry,
     on_claim: Callable[[Claim], None],
+    blocking: Blocking,
 ) -> list[Follower]:
     """Followers that feed the tracker; each claim is handed to `on_claim` as well."""
+
+    async def load(record: Mapping[str, Any]) -> None:
+        await load_hidden(tracker.version_of(record), blocking=blocking)
 
     def claimed(record: Mapping[str, Any], trace: Carried) -> None:
         on_claim(tracker.on_claim(record, trace=trace))
@@ -195,13 +210,26 @@ async def follow(
     return [
         tracker.dead_letters.follower(settings, changed=tracker.notify),
         *[
-            _follower(settings, topic, await MessageCodec.open(registry, topic), take)
+            _follower(
+                settings,
+                topic,
+                await MessageCodec.open(registry, topic),
+                take,
+                first=load if topic is COMMITS else None,
+            )
             for topic, take in takers
         ],
     ]
 
 
-def _follower(settings: KafkaSettings, topic: Topic, codec: MessageCodec, take: Take) -> Follower:
+def _follower(
+    settings: KafkaSettings,
+    topic: Topic,
+    codec: MessageCodec,
+    take: Take,
+    *,
+    first: Callable[[Mapping[str, Any]], Awaitable[None]] | None,
+) -> Follower:
     async def on_record(record: Any) -> None:
         try:
             message = await codec.decode(record.value)
@@ -214,6 +242,8 @@ def _follower(settings: KafkaSettings, topic: Topic, codec: MessageCodec, take: 
                 error=str(error),
             )
             return
+        if first is not None:
+            await first(message)
         take(message, carried(record.headers))
 
     return Follower(settings, topic, on_record=on_record)

@@ -12,11 +12,11 @@ from ingest_gateway.dead_letters import DeadLetters
 from ingest_gateway.receipts import final_record, receipt, settled
 from ingest_gateway.tracker import Commits, Tracker
 from k2common.domain.dead_letters import DeadLetter
+from k2common.hidden import Amended, Hidden, Reason, unread
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.testing.iceberg import first_version
-from k2common.versions import Hidden, Reason
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UPLOAD = "01M86KAY8WBQN4BGJ0DGREQQCB"
@@ -115,6 +115,21 @@ def test_the_way_of_an_upload() -> None:
     assert (
         rows["read"] == rows["committed"] + rows["rejected"] + rows["filtered"] + rows["dead_lettered"] == 3
     )
+
+
+def test_a_receipt_tells_of_a_retraction_that_only_a_file_knows() -> None:
+    tracker = Tracker(files=lambda _: {UPLOAD: Hidden(reason=Reason.RETRACTED)})
+    tracker.on_claim(claim())
+    tracker.on_status(END)
+    tracker.on_status(status(0))
+    commit(tracker, TRADES.table, 3, {0: 15})
+    commit(tracker, REJECTS.table, 1, {1: 1})
+    assert state(tracker) == "committed"
+    later = first_version(TRADES.table).successor(
+        now=NOW, offsets={0: 20}, hidden=Amended("there", {}, unread)
+    )
+    tracker.on_commit({"document": replace(later, number=9).to_json()})
+    assert tracker.hidden(TRADES.table, UPLOAD) == Hidden(reason=Reason.RETRACTED)
 
 
 def letter(topic: str, partition: int, offset: int) -> DeadLetter:

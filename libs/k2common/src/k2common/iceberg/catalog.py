@@ -26,6 +26,8 @@ __all__ = ["AWAY", "Catalog", "Table", "load_table", "open_catalog"]
 
 AWAY = (CommitStateUnknownException, RESTError, SQLAlchemyError, OSError)
 """What a catalogue or a warehouse raises when it did not answer; requests' errors are OSErrors."""
+HIDDEN_ROOT = "k2.hidden-root"
+"""The property of a catalogue that says where files of hidden uploads go."""
 REFUSED = (OAuthError, UnauthorizedError, ForbiddenError)
 
 
@@ -35,7 +37,8 @@ def open_catalog(settings: IcebergSettings) -> Catalog:
     Raises SetupError when it refuses these settings' user, TransientError when it does not answer.
     """
     given = {name: value.get_secret_value() for name, value in settings.properties.items()}
-    properties = {**store_properties(settings), **given, "warehouse": settings.warehouse}
+    places = {"warehouse": settings.warehouse, HIDDEN_ROOT: f"{settings.archive_root}/hidden"}
+    properties = {**store_properties(settings), **given, **places}
     try:
         if settings.catalog_type == "rest":
             return _rest_catalog(settings, properties)

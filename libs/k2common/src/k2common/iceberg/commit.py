@@ -20,6 +20,7 @@ from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.decision import Change, Landed, Proposal, decide, guarded
 from k2common.iceberg.documents import COMMIT_ID_KEY, VERSION_KEY, origin_of
 from k2common.iceberg.expiry import Retention, expired, removal
+from k2common.iceberg.hidden_files import filed, hidden_files
 from k2common.iceberg.snapshots import FilesGone, SnapshotWriter
 from k2common.iceberg.totals import Totals, totals_of
 from k2common.iceberg.turns import turn
@@ -65,7 +66,7 @@ def commit(
     for tries, left in enumerate(reversed(range(attempts + 1))):
         with turn(catalog, proposal.table):
             table = load_table(catalog, proposal.table)
-            decision = decide(table.metadata, proposal)
+            decision = decide(table.metadata, proposal, hidden_files(catalog))
             if isinstance(decision, Landed):
                 return CommitResult(
                     version=decision.version,
@@ -95,6 +96,8 @@ def _try(
     writer: SnapshotWriter,
     retention: Retention | None,
 ) -> CommitResult:
+    if not proposal.same_version:
+        version = filed(version, table)
     origin = {**origin_of(table.metadata), **proposal.origin}
     summary = {**origin, VERSION_KEY: version.to_json(), COMMIT_ID_KEY: proposal.commit_id}
     snapshot = writer.snapshot(table, summary=summary)

@@ -26,6 +26,7 @@ from pyiceberg.table.update import (
 )
 
 from k2common.errors import Fenced, SetupError
+from k2common.hidden import Amended, Files, unread
 from k2common.iceberg.documents import (
     COMMIT_ID_KEY,
     STATE_TAG,
@@ -77,21 +78,21 @@ class Attempt:
     version: Version
 
 
-def decide(metadata: TableMetadata, proposal: Proposal) -> Landed | Attempt:
-    """What to do with the proposal, whatever was tried before.
+def decide(metadata: TableMetadata, proposal: Proposal, files: Files = unread) -> Landed | Attempt:
+    """What to do with the proposal, whatever was tried before; `files` are for what the head hides.
 
     Raises Fenced when the table's offsets are not the expected ones, SetupError when main was rolled back to
     where no version is known.
     """
     for snapshot in metadata.snapshots:
         if entry(snapshot, COMMIT_ID_KEY) == proposal.commit_id:
-            version = version_of(snapshot)
+            version = version_of(snapshot, files)
             if version is not None:
                 return Landed(version=version, snapshot_id=snapshot.snapshot_id)
-    return Attempt(version=next_version(metadata, proposal))
+    return Attempt(version=next_version(metadata, proposal, files))
 
 
-def next_version(metadata: TableMetadata, proposal: Proposal) -> Version:
+def next_version(metadata: TableMetadata, proposal: Proposal, files: Files = unread) -> Version:
     """The version that the proposal makes of this head.
 
     Its number and its time pass all that the ancestry and the tag have seen; versions that main was rolled
@@ -99,13 +100,15 @@ def next_version(metadata: TableMetadata, proposal: Proposal) -> Version:
     """
     if is_lost(metadata):
         raise SetupError(f"{proposal.table}: main was rolled back to where no version is known")
-    head, tagged = head_of(metadata), tagged_version(metadata)
+    head, tagged = head_of(metadata, files), tagged_version(metadata)
     last = 0 if head is None else head.number
     rolled_back = tagged is not None and tagged.number > last
     if proposal.same_version and head is not None and not rolled_back:
         return head
     check_owner(head, proposal)
     version = replace(proposal.change(head), schema_id=metadata.current_schema_id)
+    if head is not None and isinstance(head.hidden, Amended):
+        version = replace(version, hidden=head.hidden.amended(version.hidden))
     for seen in (head, tagged):
         if seen is not None:
             version = replace(

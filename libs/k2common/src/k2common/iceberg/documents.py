@@ -9,6 +9,8 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
+from k2common.hidden import Files, unread
+from k2common.iceberg.hidden_files import hidden_files
 from k2common.versions import Version
 
 VERSION_KEY = "k2.version"
@@ -33,18 +35,18 @@ def head_version(table: Table) -> Version | None:
     It is the newest in main's ancestry. Only where expiry has cut that chain before any version, it is the
     tagged one.
     """
-    return head_of(table.metadata)
+    return head_of(table.metadata, hidden_files(table.catalog))
 
 
-def head_of(metadata: TableMetadata) -> Version | None:
-    """The same for a table's metadata."""
+def head_of(metadata: TableMetadata, files: Files = unread) -> Version | None:
+    """The same for a table's metadata; `files` are for what the version hides, here and below."""
     oldest: Snapshot | None = None
     for snapshot in ancestry(metadata):
-        version = version_of(snapshot)
+        version = version_of(snapshot, files)
         if version is not None:
             return version
         oldest = snapshot
-    return tagged_version(metadata) if oldest is not None and _is_cut(oldest) else None
+    return tagged_version(metadata, files) if oldest is not None and _is_cut(oldest) else None
 
 
 def is_lost(metadata: TableMetadata) -> bool:
@@ -59,25 +61,25 @@ def is_lost(metadata: TableMetadata) -> bool:
     return _is_cut(chain[-1]) and (tagged.sequence_number or 0) > (chain[-1].sequence_number or 0)
 
 
-def tagged_version(metadata: TableMetadata) -> Version | None:
+def tagged_version(metadata: TableMetadata, files: Files = unread) -> Version | None:
     """The version under the tag: the last that the sink committed, whatever became of main since."""
     snapshot = metadata.snapshot_by_name(STATE_TAG)
-    return None if snapshot is None else version_of(snapshot)
+    return None if snapshot is None else version_of(snapshot, files)
 
 
-def live_versions(metadata: TableMetadata) -> list[VersionedSnapshot]:
+def live_versions(metadata: TableMetadata, files: Files = unread) -> list[VersionedSnapshot]:
     """All versions in main's ancestry, newest first; a version that several snapshots carry is there once."""
     found: dict[int, VersionedSnapshot] = {}
     for snapshot in ancestry(metadata):
-        version = version_of(snapshot)
+        version = version_of(snapshot, files)
         if version is not None:
             found[version.number] = VersionedSnapshot(snapshot_id=snapshot.snapshot_id, version=version)
     return list(found.values())
 
 
-def version_upon(metadata: TableMetadata, snapshot_id: int) -> Version | None:
+def version_upon(metadata: TableMetadata, snapshot_id: int, files: Files = unread) -> Version | None:
     """The version of this snapshot or of its nearest ancestor that carries one; None for one not live."""
-    carried = (version_of(snapshot) for snapshot in ancestry(metadata, since=snapshot_id))
+    carried = (version_of(snapshot, files) for snapshot in ancestry(metadata, since=snapshot_id))
     return next((version for version in carried if version is not None), None)
 
 
@@ -90,10 +92,10 @@ def ancestry(metadata: TableMetadata, *, since: int | None = None) -> Iterator[S
         snapshot_id = snapshot.parent_snapshot_id
 
 
-def version_of(snapshot: Snapshot) -> Version | None:
+def version_of(snapshot: Snapshot, files: Files = unread) -> Version | None:
     """The version that the snapshot carries; another engine's carries none."""
     text = entry(snapshot, VERSION_KEY)
-    return None if text is None else Version.from_json(text)
+    return None if text is None else Version.from_json(text, files)
 
 
 def origin_of(metadata: TableMetadata) -> Mapping[str, str]:

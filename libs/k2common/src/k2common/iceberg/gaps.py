@@ -27,6 +27,7 @@ from k2common.iceberg.commit import CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
+from k2common.iceberg.hidden_files import hidden_files
 from k2common.schemas.datasets import GAPS
 from k2common.versions import Version
 
@@ -66,10 +67,11 @@ class GapStore:
         except AWAY as error:
             raise TransientError(f"the state of {GAPS.table} cannot be read: {error}") from error
         documents: Mapping[str, str] = json.loads((rows.schema.metadata or {})[FOLLOWED_KEY])
+        files = hidden_files(self._catalog)
         names = pc.unique(rows["dataset"]).to_pylist()
         return Progress(
             events=head.offsets.get(EVENTS_PARTITION, 0),
-            followed={name: Version.from_json(text) for name, text in documents.items()},
+            followed={name: Version.from_json(text, files) for name, text in documents.items()},
             memory={
                 name: rows.filter(pc.equal(rows["dataset"], name)).select(STATE.names).cast(STATE)
                 for name in names

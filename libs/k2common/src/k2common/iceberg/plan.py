@@ -20,9 +20,10 @@ from threading import Lock
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 
+from k2common.hidden import Hidden, OffsetRange
 from k2common.iceberg.contents import FURTHEST, NO_DAY, FileEntry
 from k2common.iceberg.files import OFFSETS_KEY, UPLOADS_KEY
-from k2common.versions import Hidden, OffsetRange, Version
+from k2common.versions import Version
 
 FOOTER_THREADS = 8
 
@@ -132,7 +133,7 @@ def classify(footer: Footer, version: Version) -> Share:
         return Share.SOME
     if all(_share(r, version) is Share.NONE for r in footer.ranges):
         return Share.NONE
-    if footer.uploads and footer.uploads <= version.hidden.keys():
+    if footer.uploads and all(upload in version.hidden for upload in footer.uploads):
         return Share.NONE
     if not all(_share(r, version) is Share.ALL for r in footer.ranges):
         return Share.SOME
@@ -171,7 +172,7 @@ def _share(held: OffsetRange, version: Version) -> Share:
 
 def _may_hold(footer: Footer, uploads: Mapping[str, Hidden]) -> bool:
     if footer.uploads is not None:
-        return not footer.uploads.isdisjoint(uploads)
+        return any(upload in uploads for upload in footer.uploads)
     return any(
         not hidden.ranges or any(_overlap(a, b) for a in hidden.ranges for b in footer.ranges)
         for hidden in uploads.values()

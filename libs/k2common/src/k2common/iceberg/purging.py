@@ -14,6 +14,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2common.errors import TransientError
+from k2common.hidden import Hidden
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.commit import Change, CommitResult
 from k2common.iceberg.documents import head_version
@@ -22,7 +23,7 @@ from k2common.iceberg.plan import Footers
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rewriting import MAX_BYTES, Bounds, commit_rewritten, live_files, packed, rewrite
 from k2common.iceberg.snapshots import FilesGone
-from k2common.versions import Hidden, Reason, Version, merge_spans
+from k2common.versions import Version, merge_spans
 
 Span = tuple[int, int]
 """Version numbers, both ends inclusive."""
@@ -49,9 +50,7 @@ def purgeable(now: Version, then: Version | None) -> frozenset[str]:
     if then is None:
         return NO_UPLOADS
     return frozenset(
-        upload
-        for upload in now.hidden
-        if _is_final(now.hidden[upload]) and _is_final(then.hidden.get(upload))
+        upload for upload in now.hidden if now.hidden[upload].is_final and _is_final(then, upload)
     )
 
 
@@ -69,7 +68,7 @@ def shown_between(
         version = version_at(number)
         return any(version.shows(upload, epoch=e, partition=p, offset=o) for e, p, o in places)
 
-    hidden_at = _first(1, newest, lambda number: _is_final(version_at(number).hidden.get(upload)))
+    hidden_at = _first(1, newest, lambda number: _is_final(version_at(number), upload))
     begin = _first(1, hidden_at - 1, shows)
     return None if begin == hidden_at else (begin, hidden_at - 1)
 
@@ -191,5 +190,6 @@ def _first(least: int, most: int, holds: Callable[[int], bool]) -> int:
     return least
 
 
-def _is_final(entry: Hidden | None) -> bool:
-    return entry is not None and entry.reason is not Reason.LOADING
+def _is_final(version: Version, upload: str) -> bool:
+    entry = version.hidden.get(upload)
+    return entry is not None and entry.is_final

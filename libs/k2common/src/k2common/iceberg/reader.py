@@ -21,6 +21,7 @@ from k2common.errors import RecordError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.contents import Contents, Wanted
 from k2common.iceberg.documents import VersionedSnapshot, head_version, live_versions, version_upon
+from k2common.iceberg.hidden_files import hidden_files
 from k2common.iceberg.plan import Footers, Plan, plan
 from k2common.iceberg.predicates import at_least, at_most, both, equal
 from k2common.iceberg.recent import Recent
@@ -67,6 +68,7 @@ class VersionReader:
         self._limit = known_limit
         self._footers = Footers()
         self._tags = Tags(catalog)
+        self._files = hidden_files(catalog)
         self._contents = Contents()
         self._plans = Recent[PlanKey, Plan](limit=KNOWN_PLANS)
         self._lock = Lock()
@@ -74,7 +76,7 @@ class VersionReader:
 
     def note(self, document: str) -> Version:
         """Take in an announcement; one that is known already changes nothing."""
-        version = Version.from_json(document)
+        version = Version.from_json(document, self._files)
         self._note(version)
         return version
 
@@ -136,7 +138,7 @@ class VersionReader:
         self.refresh(table)
         with self._lock:
             metadata = self._tables[table].metadata
-        version = version_upon(metadata, snapshot_id)
+        version = version_upon(metadata, snapshot_id, self._files)
         if version is None:
             recorded = self._recorded(table, equal("snapshot_id", snapshot_id))
             version = recorded[0].version if recorded else None
@@ -159,7 +161,7 @@ class VersionReader:
         self.refresh(table)
         with self._lock:
             loaded = self._tables[table]
-        return live_versions(loaded.metadata)
+        return live_versions(loaded.metadata, self._files)
 
     def plan(
         self,
@@ -248,7 +250,9 @@ class VersionReader:
             raise TransientError(f"{VERSIONS.table} cannot be read: {error}") from error
         found = {row["number"]: row for row in rows.to_pylist()}
         return [
-            VersionedSnapshot(snapshot_id=row["snapshot_id"], version=Version.from_json(row["document"]))
+            VersionedSnapshot(
+                snapshot_id=row["snapshot_id"], version=Version.from_json(row["document"], self._files)
+            )
             for row in found.values()
         ]
 

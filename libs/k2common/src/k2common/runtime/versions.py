@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from k2common.errors import RecordError
+from k2common.hidden import Amended
 from k2common.iceberg.reader import VersionReader
 from k2common.kafka.follower import Follower
 from k2common.observability.logging import get_logger
@@ -17,6 +18,7 @@ from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import COMMITS
 from k2common.settings.kafka import KafkaSettings
+from k2common.versions import Version
 
 REFRESH_SECONDS = 5.0
 PART = "versions"
@@ -64,7 +66,17 @@ class VersionFollower:
         except RecordError as error:
             log.error("an announcement cannot be read", offset=record.offset, error=str(error))
             return
-        self._reader.note(message["document"])
+        version = self._reader.note(message["document"])
+        await load_hidden(version, blocking=self._blocking)
         # What was announced before this replica was there has been read by others, or by it.
         if self._first_reads is not None and self.follower.caught_up.is_set():
             self._first_reads.note(message["table"], message["number"], record.headers)
+
+
+async def load_hidden(version: Version, *, blocking: Blocking) -> None:
+    """Read the file of the version's hidden uploads in a worker thread; who asks later waits for none.
+
+    Raises TransientError when the store does not answer.
+    """
+    if isinstance(version.hidden, Amended):
+        await blocking.run(version.hidden.load)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from k2common.errors import TransientError
+from k2common.hidden import Hidden
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commit import CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
@@ -18,7 +19,7 @@ from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.settings.iceberg import IcebergSettings
-from k2common.versions import Hidden, Version
+from k2common.versions import Version
 
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 START_US = int(START.timestamp()) * 1_000_000

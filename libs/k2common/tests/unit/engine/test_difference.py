@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from k2common.engine.connection import Engine
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
+from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalog import Catalog, open_catalog
 from k2common.iceberg.compaction import compact
 from k2common.iceberg.expiry import Retention, expire
@@ -15,7 +16,7 @@ from k2common.iceberg.tables import ensure_tables
 from k2common.schemas.datasets import TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.testing.iceberg import append_trades, folder_catalog
-from k2common.versions import Hidden, Reason, Version
+from k2common.versions import Version
 
 LOADING = Hidden(reason=Reason.LOADING)
 RETRACTED = Hidden(reason=Reason.RETRACTED)

@@ -1,0 +1,29 @@
+"""What is announced is at hand without another look at the store."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+from k2common.hidden import Amended, Hidden, Reason
+from k2common.runtime.blocking import Blocking
+from k2common.runtime.versions import load_hidden
+from k2common.schemas.datasets import TRADES
+from k2common.testing.iceberg import first_version
+
+
+async def test_the_file_of_hidden_uploads_is_read_in_a_worker_thread() -> None:
+    readers: list[str] = []
+
+    def files(location: str) -> Mapping[str, Hidden]:
+        readers.append(f"{location} {threading.current_thread().name}")
+        return {"U1": Hidden(reason=Reason.RETRACTED)}
+
+    blocking = Blocking(workers=1)
+    version = first_version(TRADES.table)
+    try:
+        await load_hidden(version, blocking=blocking)
+        assert readers == []
+        await load_hidden(replace(version, hidden=Amended("there", {}, files)), blocking=blocking)
+        assert readers == ["there blocking_0"]
+    finally:
+        blocking.close()
