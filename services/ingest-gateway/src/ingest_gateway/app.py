@@ -61,11 +61,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         )
         spool = Spool(gateway.spool, limits=limits, blocking=blocking)
         archive = Archive(catalog, root=settings.iceberg.archive_root)
-        tracker = Tracker(
-            runtime.clock,
-            blocked_after_seconds=gateway.blocked_after_seconds,
-            files=hidden_files(catalog),
-        )
+        tracker = Tracker(runtime.clock, blocked_after_seconds=gateway.blocked_after_seconds)
         publisher = Publisher(
             journal=journal,
             spool=spool,
@@ -85,7 +81,12 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
                 publisher.enqueue(claim)
 
         followers = await follow(
-            tracker, settings=settings.kafka, registry=registry, on_claim=resume, blocking=blocking
+            tracker,
+            settings=settings.kafka,
+            registry=registry,
+            on_claim=resume,
+            files=hidden_files(catalog),
+            blocking=blocking,
         )
         finals = Finals(
             tracker=tracker,

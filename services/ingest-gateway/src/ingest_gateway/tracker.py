@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from k2common.domain.progress import Progress
 from k2common.errors import RecordError
-from k2common.hidden import Files, Hidden, unread
+from k2common.hidden import Files, Hidden
 from k2common.kafka.follower import Follower
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
@@ -34,7 +34,7 @@ KEPT_VERSIONS = 20_000
 """Versions kept per table. An upload that waited for longer is answered with the oldest that is kept."""
 
 log = get_logger(__name__)
-Take: TypeAlias = Callable[[Mapping[str, Any], Carried], None]
+Take: TypeAlias = Callable[[Mapping[str, Any], Carried], Awaitable[None]]
 """Takes a message and the trace that it carries."""
 
 
@@ -86,10 +86,7 @@ class Upload:
 class Tracker:
     """Follows claims, statuses, commits and final receipts."""
 
-    def __init__(
-        self, clock: Clock | None = None, *, blocked_after_seconds: float = 5.0, files: Files = unread
-    ) -> None:
-        """`files` are for what versions hide."""
+    def __init__(self, clock: Clock | None = None, *, blocked_after_seconds: float = 5.0) -> None:
         self.clock = clock or SystemClock()
         self.blocked_after = timedelta(seconds=blocked_after_seconds)
         self.uploads: dict[str, Upload] = {}
@@ -97,7 +94,6 @@ class Tracker:
         self.open: set[str] = set()
         self.dead_letters = DeadLetters()
         self.conservation = Conservation(self.dead_letters)
-        self._files = files
         self._changed = asyncio.Event()
 
     @property
@@ -144,13 +140,8 @@ class Tracker:
             upload.progress.add(record)
         self.notify()
 
-    def version_of(self, record: Mapping[str, Any]) -> Version:
-        """The version that is announced."""
-        return Version.from_json(record["document"], self._files)
-
-    def on_commit(self, record: Mapping[str, Any]) -> None:
-        """Take an announcement."""
-        version = self.version_of(record)
+    def on_commit(self, record: Mapping[str, Any], version: Version) -> None:
+        """Take the announcement of the version."""
         self.commits_of(version.table).add(version)
         self.conservation.on_commit(record, version, self.clock.now())
         self.notify()
@@ -190,46 +181,46 @@ async def follow(
     settings: KafkaSettings,
     registry: SchemaRegistry,
     on_claim: Callable[[Claim], None],
+    files: Files,
     blocking: Blocking,
 ) -> list[Follower]:
-    """Followers that feed the tracker; each claim is handed to `on_claim` as well."""
+    """Followers that feed the tracker; each claim is handed to `on_claim` as well.
 
-    async def load(record: Mapping[str, Any]) -> None:
-        await load_hidden(tracker.version_of(record), blocking=blocking)
+    `files` are for what versions hide, and are read in a thread of `blocking`.
+    """
 
-    def claimed(record: Mapping[str, Any], trace: Carried) -> None:
+    async def claimed(record: Mapping[str, Any], trace: Carried) -> None:
         on_claim(tracker.on_claim(record, trace=trace))
 
+    async def committed(record: Mapping[str, Any], _: Carried) -> None:
+        version = Version.from_json(record["document"], files)
+        await load_hidden(version, blocking=blocking)
+        tracker.on_commit(record, version)
+
     takers: Iterable[tuple[Topic, Take]] = (
-        (UPLOADS.topic, lambda record, _: tracker.on_final(record)),
+        (UPLOADS.topic, _plain(tracker.on_final)),
         (CLAIMS, claimed),
-        (STATUS, lambda record, _: tracker.on_status(record)),
-        (COMMITS, lambda record, _: tracker.on_commit(record)),
-        (REDRIVES, lambda record, _: tracker.on_redrive(record)),
+        (STATUS, _plain(tracker.on_status)),
+        (COMMITS, committed),
+        (REDRIVES, _plain(tracker.on_redrive)),
     )
     return [
         tracker.dead_letters.follower(settings, changed=tracker.notify),
         *[
-            _follower(
-                settings,
-                topic,
-                await MessageCodec.open(registry, topic),
-                take,
-                first=load if topic is COMMITS else None,
-            )
+            _follower(settings, topic, await MessageCodec.open(registry, topic), take)
             for topic, take in takers
         ],
     ]
 
 
-def _follower(
-    settings: KafkaSettings,
-    topic: Topic,
-    codec: MessageCodec,
-    take: Take,
-    *,
-    first: Callable[[Mapping[str, Any]], Awaitable[None]] | None,
-) -> Follower:
+def _plain(on_record: Callable[[Mapping[str, Any]], None]) -> Take:
+    async def take(record: Mapping[str, Any], _: Carried) -> None:
+        on_record(record)
+
+    return take
+
+
+def _follower(settings: KafkaSettings, topic: Topic, codec: MessageCodec, take: Take) -> Follower:
     async def on_record(record: Any) -> None:
         try:
             message = await codec.decode(record.value)
@@ -242,8 +233,6 @@ def _follower(
                 error=str(error),
             )
             return
-        if first is not None:
-            await first(message)
-        take(message, carried(record.headers))
+        await take(message, carried(record.headers))
 
     return Follower(settings, topic, on_record=on_record)

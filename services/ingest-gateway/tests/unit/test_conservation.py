@@ -101,7 +101,7 @@ class World:
 
     def hear(self, version: Version, **said: int | None) -> None:
         message = {"rows": said.get("rows"), "rows_removed": said.get("removed")}
-        self.tracker.on_commit({"document": version.to_json(), **message})
+        self.tracker.on_commit(message, version)
 
     def letter(self, offset: int) -> None:
         self.tracker.dead_letters.add(

@@ -144,7 +144,7 @@ def test_queues_disk_and_the_oldest_upload_are_told_as_they_are_then(
     assert {name: registry.get_sample_value(name) for name in expected} == expected
     assert (registry.get_sample_value("k2_spool_free_bytes") or 0) > 0
     version = replace(first_version(TRADES.table), number=1)
-    tracker.on_commit({"document": version.to_json(), "rows": 4, "rows_removed": 0})
+    tracker.on_commit({"rows": 4, "rows_removed": 0}, version)
     assert registry.get_sample_value("k2_rows_unaccounted", {"table": TRADES.table}) is None
     tracker.conservation.begin(since=None)
     clock.later = 60

@@ -12,7 +12,7 @@ from ingest_gateway.dead_letters import DeadLetters
 from ingest_gateway.receipts import final_record, receipt, settled
 from ingest_gateway.tracker import Commits, Tracker
 from k2common.domain.dead_letters import DeadLetter
-from k2common.hidden import Amended, Hidden, Reason, unread
+from k2common.hidden import Hidden, Reason
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import REJECTS, TRADES
@@ -85,7 +85,7 @@ def commit(
     version = first_version(table)
     for _ in range(number):
         version = version.successor(now=NOW, offsets=offsets, hidden=hidden)
-    tracker.on_commit({"document": version.to_json()})
+    tracker.on_commit({}, version)
 
 
 def state(tracker: Tracker) -> str:
@@ -117,21 +117,6 @@ def test_the_way_of_an_upload() -> None:
     )
 
 
-def test_a_receipt_tells_of_a_retraction_that_only_a_file_knows() -> None:
-    tracker = Tracker(files=lambda _: {UPLOAD: Hidden(reason=Reason.RETRACTED)})
-    tracker.on_claim(claim())
-    tracker.on_status(END)
-    tracker.on_status(status(0))
-    commit(tracker, TRADES.table, 3, {0: 15})
-    commit(tracker, REJECTS.table, 1, {1: 1})
-    assert state(tracker) == "committed"
-    later = first_version(TRADES.table).successor(
-        now=NOW, offsets={0: 20}, hidden=Amended("there", {}, unread)
-    )
-    tracker.on_commit({"document": replace(later, number=9).to_json()})
-    assert tracker.hidden(TRADES.table, UPLOAD) == Hidden(reason=Reason.RETRACTED)
-
-
 def letter(topic: str, partition: int, offset: int) -> DeadLetter:
     place = {"epoch": 0, "partition": partition, "offset": offset}
     return DeadLetter(topic=topic, reason="no record", lettered_at=NOW, **place)
@@ -139,7 +124,7 @@ def letter(topic: str, partition: int, offset: int) -> DeadLetter:
 
 def committed_with_letters(tracker: Tracker, below: int) -> None:
     version = first_version(TRADES.table).successor(now=NOW, offsets={0: 12}, hidden={})
-    tracker.on_commit({"document": replace(version, dead_letters=below).to_json()})
+    tracker.on_commit({}, replace(version, dead_letters=below))
 
 
 def test_a_receipt_waits_for_the_dead_letters_that_its_version_has_passed() -> None:
@@ -215,7 +200,7 @@ def test_an_upload_whose_rows_were_lost_with_a_log_fails_by_name() -> None:
         tracker.on_status(message)
     version = first_version(TRADES.table).successor(now=NOW, offsets={}, hidden={})
     lost = replace(version, epoch=1, ended={0: {0: 11}})
-    tracker.on_commit({"document": lost.to_json()})
+    tracker.on_commit({}, lost)
     found = receipt(tracker.uploads[UPLOAD], tracker)
     assert (found["state"], found["failure"]) == ("failed", "LOST_IN_MIGRATION")
     assert found["rows"]["committed"] == 0
