@@ -60,6 +60,8 @@ async def until_stopped(
 ) -> None:
     """Run `work` anew after each TransientError until it returns or `stop` is set.
 
+    So it is after a cancellation that nobody asked for: a client library cancels futures of its own when its
+    broker dies, and whoever waits for one ends like a task that was told to, which is no error to anybody.
     `name` is that of a metric's label: one of few.
     """
     waits = delays(first=0.1, limit=5, random=random)
@@ -68,6 +70,16 @@ async def until_stopped(
             await work()
             return
         except TransientError as error:
-            log.warning("work failed and is tried again", work=name, error=str(error))
-            retried(name)
-            await wait_or_stop(stop, next(waits))
+            trouble = str(error)
+        except asyncio.CancelledError:
+            if _is_asked_to_end():
+                raise
+            trouble = "it was cancelled, and nobody asked for that"
+        log.warning("work failed and is tried again", work=name, error=trouble)
+        retried(name)
+        await wait_or_stop(stop, next(waits))
+
+
+def _is_asked_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
