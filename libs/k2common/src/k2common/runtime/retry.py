@@ -60,8 +60,8 @@ async def until_stopped(
 ) -> None:
     """Run `work` anew after each TransientError until it returns or `stop` is set.
 
-    So it is after a cancellation that nobody asked for: a client library cancels futures of its own when its
-    broker dies, and whoever waits for one ends like a task that was told to, which is no error to anybody.
+    So it is after a cancellation that nobody asked for: who waits for a future that a library has cancelled
+    ends like a task that was told to, which a group of tasks takes for an orderly end.
     `name` is that of a metric's label: one of few.
     """
     waits = delays(first=0.1, limit=5, random=random)
