@@ -23,16 +23,32 @@ BEFORE, AFTER = "catalogue.before", "catalogue.after"
 def parsed(text: str) -> Mapping[str, float]:
     """The shares by name.
 
-    Raises SetupError when the text is not `name=share,…`.
+    Raises SetupError when the text is not `name=share,…` with shares from 0 to 1.
     """
     try:
         parts = [part.split("=") for part in text.split(",") if part]
-        return {name: float(share) for name, share in parts}
+        shares = {name: float(share) for name, share in parts}
     except ValueError as error:
         raise SetupError(f"{VARIABLE} is not name=share,...: {text!r}") from error
+    if wrong := [name for name, share in shares.items() if not name or not 0 <= share <= 1]:
+        raise SetupError(f"{VARIABLE}: the share of {wrong[0]!r} is not a number from 0 to 1")
+    return shares
 
 
-SHARES = parsed(os.environ.get(VARIABLE, ""))
+def _shares(text: str) -> Mapping[str, float]:
+    # An import cannot fail in one sentence: `check` says at the start of a service what is wrong.
+    try:
+        return parsed(text)
+    except SetupError:
+        return {}
+
+
+def check(environ: Mapping[str, str]) -> None:
+    """Raise SetupError when the variable is not what `parsed` takes."""
+    parsed(environ.get(VARIABLE, ""))
+
+
+SHARES = _shares(os.environ.get(VARIABLE, ""))
 _random = Random()  # noqa: S311 - draws when to fail
 
 

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from k2common.errors import SetupError, TransientError
 from k2common.observability.export import spans_exported
 from k2common.observability.logging import configure, get_logger
+from k2common.runtime import failpoints
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.door import Door
 from k2common.runtime.metrics import START, ServiceMetrics
@@ -87,6 +88,7 @@ def run_service(
     """Run the service until SIGTERM or SIGINT and exit."""
     try:
         settings = load(settings_kind, environ)
+        failpoints.check(environ)
     except SetupError as error:
         sys.stderr.write(f"{name}: {error}\n")
         sys.exit(EXIT_SETUP)

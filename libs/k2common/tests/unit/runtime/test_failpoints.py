@@ -46,3 +46,20 @@ def test_a_share_that_is_none_is_refused() -> None:
     assert failpoints.parsed("a=0.5,b=1") == {"a": 0.5, "b": 1.0}
     with pytest.raises(SetupError, match="K2_FAILPOINTS"):
         failpoints.parsed("a=often")
+
+
+@pytest.mark.parametrize("text", ["a=often", "a", "a=1=2", "a=1.5", "a=-1", "a=nan", "=1"])
+def test_a_service_that_is_asked_for_what_is_no_failpoint_ends_as_misconfigured_in_one_line(
+    text: str,
+) -> None:
+    code = (
+        "from k2common.runtime.service import ServiceBlocks, run_service\n"
+        "run_service(ServiceBlocks, None, name='example')"
+    )
+    environ = {**os.environ, "K2_FAILPOINTS": text, "K2_HTTP__PORT": "8001"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == os.EX_CONFIG
+    assert done.stderr.startswith("example: K2_FAILPOINTS")
+    assert len(done.stderr.splitlines()) == 1
