@@ -68,7 +68,11 @@ def document() -> Mapping[str, Any]:
 
 def page(api: Mapping[str, Any]) -> str:
     """The reference as Markdown."""
-    return "\n".join([HEAD, *(line for path in sorted(api["paths"]) for line in _path(api, path))])
+    return "\n".join([HEAD, *(line for path in sorted(_own(api)) for line in _path(api, path))])
+
+
+def _own(api: Mapping[str, Any]) -> Iterator[str]:
+    return (path for path in api["paths"] if path.startswith("/v1/"))
 
 
 def _path(api: Mapping[str, Any], path: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from k2common.columnar.encode import RecordEncoder
 from k2common.http.app import create_app
+from k2common.http.viewer import documented
 from k2common.iceberg.catalog import open_catalog
 from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry
@@ -19,6 +20,7 @@ from k2common.runtime.share import Share, Work
 from k2common.schemas.datasets import CHUNKS, CLAIMS, MARKET_DATASETS, POSITIONS, REJECTS, STATUS, avro_schema
 
 from csv_loader.metrics import LoaderMetrics
+from csv_loader.openapi import api
 from csv_loader.partition import PartitionLoader, Tools
 from csv_loader.processing import Encoders
 from csv_loader.settings import CsvLoaderSettings
@@ -63,7 +65,7 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
         retried=runtime.retried,
     )
     app = create_app(
-        [],
+        documented(api),
         readiness=runtime.readiness,
         metrics=runtime.metrics,
         settings=settings.http,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pyarrow as pa
 from k2common.http.app import create_app
-from k2common.http.openapi import documented
+from k2common.http.viewer import documented
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.gaps import GapStore

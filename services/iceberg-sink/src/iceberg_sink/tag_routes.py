@@ -140,6 +140,7 @@ OPERATIONS = (
                 description="A letter, then letters, digits, '.', '_' or '-'.",
                 schema=_NAME,
                 example="eod-2014-03-11",
+                required=True,
             ),
             Parameter(
                 name="token",

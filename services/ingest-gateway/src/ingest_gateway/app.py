@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from k2common.http.app import create_app
-from k2common.http.openapi import documented
+from k2common.http.viewer import documented
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.hidden_files import hidden_files

@@ -236,6 +236,8 @@ def _form() -> Mapping[str, Any]:
 
 
 CSV_BODY = {"type": "string", "format": "binary"}
+RAW_BODY = {"text/csv": CSV_BODY, "application/octet-stream": CSV_BODY}
+"""The file as it is; the second for clients that cannot send the first."""
 RECEIPT_ANSWER = one(reference("Receipt"))
 TAKEN = {200: one({"anyOf": [reference("Receipt"), reference("Trial")]}), 202: RECEIPT_ANSWER}
 TAKING = (409, 413, 422, 507)
@@ -249,7 +251,7 @@ OPERATIONS = (
         path="/v1/uploads",
         summary="Take a file: 202 and its receipt; 200 for one that is known, or for a dry run.",
         parameters=(*UPLOAD_PARAMETERS, *HEADERS),
-        body={"text/csv": CSV_BODY, "application/zip": CSV_BODY, "multipart/form-data": _form()},
+        body={**RAW_BODY, "application/zip": CSV_BODY, "multipart/form-data": reference("UploadForm")},
         answers=TAKEN,
         problems=(*TAKING, 415),
     ),
@@ -336,7 +338,7 @@ OPERATIONS = (
         path="/v1/layouts/detect",
         summary="The layouts that can read a file that begins like the body, the best first.",
         parameters=(_text("filename", "The file's name.", "BHP_20140311.csv"),),
-        body={"text/csv": CSV_BODY},
+        body=RAW_BODY,
         answers={200: many(DETECTED)},
         problems=(413,),
     ),
@@ -356,7 +358,11 @@ OPERATIONS = (
 
 def api() -> Mapping[str, Any]:
     """The document."""
-    schemas = {"Receipt": RECEIPT, "Trial": TRIAL, "Reject": REJECT, "Batch": BATCH}
+    schemas = {"Receipt": RECEIPT, "Trial": TRIAL, "Reject": REJECT, "Batch": BATCH, "UploadForm": _form()}
     return document(
-        title="K2 ingest-gateway", description=DESCRIPTION, operations=OPERATIONS, schemas=schemas
+        title="K2 ingest-gateway",
+        description=DESCRIPTION,
+        operations=OPERATIONS,
+        schemas=schemas,
+        writes="ingest",
     )

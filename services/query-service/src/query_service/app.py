@@ -12,6 +12,7 @@ from k2common.http.app import install
 from k2common.http.compression import install_compression
 from k2common.http.queries import install_query_problems
 from k2common.http.streaming import Attended
+from k2common.http.viewer import documented
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
@@ -37,6 +38,7 @@ from query_service.gap_routes import gap_routes
 from query_service.joins_routes import joins_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
+from query_service.openapi import DocumentedApi
 from query_service.planning import Planner
 from query_service.provenance_routes import provenance_routes
 from query_service.reference_routes import reference_routes
@@ -138,7 +140,7 @@ def parts_of(
 
 def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     """All endpoints with what every HTTP service has."""
-    app = FastAPI(
+    app = DocumentedApi(
         title="K2 query-service",
         version="1",
         description=DESCRIPTION,
@@ -159,6 +161,7 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
     app.include_router(cited)
     if parts.sandbox is not None:
         app.include_router(sql_routes(parts, parts.sandbox))
+    app.router.routes += documented(app.openapi)
     app.add_middleware(Attended)
     install_compression(app)
     install(

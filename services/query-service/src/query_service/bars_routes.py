@@ -14,7 +14,7 @@ from k2common.schemas.datasets import BARS, CORPORATE_ACTIONS, TRADES
 from query_service.answers import Parts, resolved, unchanged
 from query_service.bars import SCHEMA, Bars, Prepared, Question
 from query_service.bars_parameters import BarsBody, BarsParameters, BarsQuery
-from query_service.documentation import BODY_ANSWERS, ROWS_ANSWERS
+from query_service.documentation import body_answers, rows_answers
 from query_service.outputs import Made, answered, turn_of
 
 MAX_NOTES = 1_000
@@ -28,12 +28,12 @@ def bars_routes(parts: Parts) -> APIRouter:
     @router.get(
         "/bars",
         summary="Bars of time, trades, volume or money, from trades or as vendors sent them",
-        responses=ROWS_ANSWERS,
+        responses=rows_answers("Bar"),
     )
     async def by_query(request: Request, query: BarsQuery) -> Response:
         return await _answer(parts, bars, request, query)
 
-    @router.post("/bars/query", summary="Bars, asked for by a JSON body", responses=BODY_ANSWERS)
+    @router.post("/bars/query", summary="Bars, asked for by a JSON body", responses=body_answers("Bar"))
     async def by_body(request: Request, body: BarsBody) -> Response:
         require_known(request, ())
         return await _answer(parts, bars, request, body)

@@ -9,21 +9,19 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from k2common.domain.time import format_datetime
+from k2common.http.openapi import WITH_BODY
 from k2common.http.problems import Problem
 from k2common.runtime.clock import Clock
 from pydantic import BaseModel, ConfigDict, Field
 
+from query_service.answer_schemas import single_of
 from query_service.answers import SOFTWARE
 from query_service.citations import Rows, citation, is_genuine
 from query_service.documentation import answers
 from query_service.rerun import Rerun
 
 ENDPOINTS = Literal["trades", "quotes", "bars", "joins/trades-quotes", "sql"]
-DOCUMENT: Mapping[str, Any] = {
-    "type": "object",
-    "required": ["data", "meta"],
-    "properties": {"data": {"type": "object"}, "meta": {"type": "object"}},
-}
+META: Mapping[str, Any] = {"type": "object", "properties": {"request_id": {"type": ["string", "null"]}}}
 
 
 class _Body(BaseModel):
@@ -55,11 +53,15 @@ class Citation(_Body):
     signature: str = Field(max_length=64, description="Of all the rest.", examples=["5d41"])
 
 
+CITED = answers(single_of("SignedCitation", META), *WITH_BODY)
+VERIFIED = answers(single_of("VerifiedCitation", META), *WITH_BODY)
+
+
 def citations_routes(rerun: Rerun, *, key: bytes, clock: Clock) -> APIRouter:
     """The endpoints."""
     router = APIRouter(prefix="/v1/citations", tags=["citations"])
 
-    @router.post("", summary="A signed document that names an answer for good", responses=answers(DOCUMENT))
+    @router.post("", summary="A signed document that names an answer for good", responses=CITED)
     async def cite(request: Request, body: CitationRequest) -> Response:
         rows = await _rows(rerun, request, body.endpoint, body.parameters)
         document = citation(
@@ -72,7 +74,7 @@ def citations_routes(rerun: Rerun, *, key: bytes, clock: Clock) -> APIRouter:
         )
         return _single(request, document)
 
-    @router.post("/verify", summary="Whether a citation still holds", responses=answers(DOCUMENT))
+    @router.post("/verify", summary="Whether a citation still holds", responses=VERIFIED)
     async def verify(request: Request, body: Citation) -> Response:
         document = body.model_dump()
         if not is_genuine(document, key):

@@ -17,15 +17,15 @@ from k2common.schemas.datasets import BARS, DEAD_LETTERS, GAPS, QUOTES, REJECTS,
 from k2common.versions import Version, format_token
 
 from query_service import gap_parameters as given
+from query_service.answer_schemas import page_of
 from query_service.answers import Parts, caching, meta_of, unchanged
 from query_service.condition import conditions
-from query_service.documentation import NOT_MODIFIED, PAGE, answers
+from query_service.documentation import NOT_MODIFIED, answers
 from query_service.gap_finding import find_gaps
 from query_service.gaps import diff_sql
 from query_service.parameters import fault
 
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (TRADES, QUOTES, BARS)}
-ANSWERS = {**answers(PAGE), **NOT_MODIFIED}
 MAX_GROUPS = 1_000_000
 
 
@@ -33,7 +33,11 @@ def gap_routes(parts: Parts) -> APIRouter:
     """Differences, gaps and conditions."""
     router = APIRouter(prefix="/v1", tags=["quality"])
 
-    @router.get("/diff", summary="Rows added and taken back between two versions", responses=answers(PAGE))
+    @router.get(
+        "/diff",
+        summary="Rows added and taken back between two versions",
+        responses=answers(page_of("Difference")),
+    )
     async def diff(request: Request, query: given.Diff) -> Response:
         dataset = DATASETS[query.dataset]
         token = _turned(parts, query)
@@ -45,7 +49,11 @@ def gap_routes(parts: Parts) -> APIRouter:
         meta = {**meta_of(request, as_of, query.after), **names}
         return _page(parts, request, query, entries, meta, pinned=names)
 
-    @router.get("/gaps", summary="What is missing in a range, with its cause", responses=ANSWERS)
+    @router.get(
+        "/gaps",
+        summary="What is missing in a range, with its cause",
+        responses={**answers(page_of("Gap")), **NOT_MODIFIED},
+    )
     async def gaps(request: Request, query: given.Gaps) -> Response:
         dataset = DATASETS[query.dataset]
         token = _turned(parts, query)
@@ -68,7 +76,9 @@ def gap_routes(parts: Parts) -> APIRouter:
         )
 
     @router.get(
-        "/datasets/{dataset}/condition", summary="The quality of a dataset, day by day", responses=ANSWERS
+        "/datasets/{dataset}/condition",
+        summary="The quality of a dataset, day by day",
+        responses={**answers(page_of("Condition")), **NOT_MODIFIED},
     )
     async def condition(
         request: Request, dataset: Literal["trades", "quotes", "bars"], query: given.Condition

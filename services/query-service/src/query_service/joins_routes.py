@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from k2common.schemas.datasets import QUOTES, TRADES
 
 from query_service.answers import Parts, resolved, unchanged
-from query_service.documentation import ROWS_ANSWERS
+from query_service.documentation import rows_answers
 from query_service.joins import SCHEMA, Joins, Question
 from query_service.joins_parameters import Join
 from query_service.outputs import Made, answered, turn_of
@@ -23,7 +23,7 @@ def joins_routes(parts: Parts) -> APIRouter:
     @router.get(
         "/joins/trades-quotes",
         summary="Trades of a range, each with the quote that stood before it",
-        responses=ROWS_ANSWERS,
+        responses=rows_answers("TradeWithQuote"),
     )
     async def trades_quotes(request: Request, query: Join) -> Response:
         turn, shape = turn_of(parts, request, query), query.to_shape(TRADES, SCHEMA)

@@ -14,9 +14,10 @@ from k2common.iceberg.archive import Archive, ContentGone
 from k2common.iceberg.asof import AsOf
 from k2common.schemas.datasets import DATASETS, REJECTS, UPLOADS, Dataset
 
+from query_service.answer_schemas import single_of
 from query_service.answers import Parts, meta_of, resolved
 from query_service.datasets_parameters import Versioned
-from query_service.documentation import SINGLE, answers
+from query_service.documentation import answers
 from query_service.provenance import dialect_of, receipt_of, record_at, reject_of, row_of
 
 UploadId = Annotated[
@@ -43,7 +44,9 @@ def provenance_routes(parts: Parts, archive: Archive) -> APIRouter:
     """The endpoint."""
     router = APIRouter(prefix="/v1/uploads", tags=["provenance"])
 
-    @router.get("/{upload_id}/rows/{line}", summary="A row and its raw line", responses=answers(SINGLE))
+    @router.get(
+        "/{upload_id}/rows/{line}", summary="A row and its raw line", responses=answers(single_of("Origin"))
+    )
     async def traced(request: Request, upload_id: UploadId, line: Line, query: Versioned) -> Response:
         receipt = await _receipt(parts, upload_id)
         dataset = DATASETS[receipt["dataset"]]

@@ -16,7 +16,7 @@ from k2common.schemas.datasets import BARS, CORPORATE_ACTIONS, INSTRUMENTS, QUOT
 from query_service import reference
 from query_service import reference_parameters as given
 from query_service.answers import Parts, resolved, scan_of, unchanged
-from query_service.documentation import ROWS_ANSWERS
+from query_service.documentation import rows_answers
 from query_service.listed import Listed
 from query_service.outputs import Made, Turn, answered, turn_of
 
@@ -28,7 +28,7 @@ def reference_routes(parts: Parts) -> APIRouter:
     """Symbols, instruments, symbology and corporate actions."""
     router = APIRouter(prefix="/v1", tags=["reference"])
 
-    @router.get("/symbols", summary="The symbols that a dataset has", responses=ROWS_ANSWERS)
+    @router.get("/symbols", summary="The symbols that a dataset has", responses=rows_answers("Symbol"))
     async def symbols(request: Request, query: given.Symbols) -> Response:
         wanted = query.to_wanted()
 
@@ -38,7 +38,9 @@ def reference_routes(parts: Parts) -> APIRouter:
         dataset, order = WITH_SYMBOLS[query.dataset], reference.SYMBOLS_ORDER
         return await _listed(parts, request, query, dataset, rows, order=order, schema=reference.SYMBOLS)
 
-    @router.get("/instruments", summary="Instruments by symbol and date", responses=ROWS_ANSWERS)
+    @router.get(
+        "/instruments", summary="Instruments by symbol and date", responses=rows_answers("Instrument")
+    )
     async def instruments(request: Request, query: given.Instruments) -> Response:
         rows = query.to_wanted().rows
         return await _listed(parts, request, query, INSTRUMENTS, rows, order=reference.INSTRUMENTS_ORDER)
@@ -46,7 +48,7 @@ def reference_routes(parts: Parts) -> APIRouter:
     @router.get(
         "/symbology/resolve",
         summary="Symbols, the vendor's ids and ISINs of one another, by date",
-        responses=ROWS_ANSWERS,
+        responses=rows_answers("ResolvedSymbol"),
     )
     async def resolve(request: Request, query: given.Resolve) -> Response:
         wanted, asked = query.to_wanted(), query.to_asked()
@@ -66,7 +68,11 @@ def reference_routes(parts: Parts) -> APIRouter:
             names=(names, "asked"),
         )
 
-    @router.get("/corporate-actions", summary="Corporate actions by ex-date", responses=ROWS_ANSWERS)
+    @router.get(
+        "/corporate-actions",
+        summary="Corporate actions by ex-date",
+        responses=rows_answers("CorporateAction"),
+    )
     async def actions(request: Request, query: given.Actions) -> Response:
         wanted = query.to_wanted()
 

@@ -17,7 +17,7 @@ from k2common.schemas.datasets import QUOTES, TRADES, Dataset
 
 from query_service import tick_parameters as given
 from query_service.answers import Parts, caching, meta_of, resolved, stream_writer, told_before, unchanged
-from query_service.documentation import BODY_ANSWERS, ROWS_ANSWERS
+from query_service.documentation import body_answers, rows_answers
 from query_service.formats import writer
 from query_service.parameters import ListParameters, OutputParameters, fault
 from query_service.rows import Asked, Page, filter_digest, page_json
@@ -27,29 +27,29 @@ def rows_routes(parts: Parts) -> APIRouter:
     """The endpoints of trades and quotes."""
     router = APIRouter(prefix="/v1", tags=["rows"])
 
-    @router.get("/trades", summary="Trades of a range, in the total order", responses=ROWS_ANSWERS)
+    @router.get("/trades", summary="Trades of a range, in the total order", responses=rows_answers("Trade"))
     async def trades(request: Request, query: given.Trades) -> Response:
         return await _listing(parts, request, query, TRADES)
 
-    @router.get("/quotes", summary="Quotes of a range, in the total order", responses=ROWS_ANSWERS)
+    @router.get("/quotes", summary="Quotes of a range, in the total order", responses=rows_answers("Quote"))
     async def quotes(request: Request, query: given.Quotes) -> Response:
         return await _listing(parts, request, query, QUOTES)
 
-    @router.post("/trades/query", summary="Trades, asked for by a JSON body", responses=BODY_ANSWERS)
+    @router.post("/trades/query", summary="Trades, asked for by a JSON body", responses=body_answers("Trade"))
     async def query_trades(request: Request, body: given.TradesBody) -> Response:
         require_known(request, ())
         return await _listing(parts, request, body, TRADES)
 
-    @router.post("/quotes/query", summary="Quotes, asked for by a JSON body", responses=BODY_ANSWERS)
+    @router.post("/quotes/query", summary="Quotes, asked for by a JSON body", responses=body_answers("Quote"))
     async def query_quotes(request: Request, body: given.QuotesBody) -> Response:
         require_known(request, ())
         return await _listing(parts, request, body, QUOTES)
 
-    @router.get("/trades/latest", summary="The newest trade of each symbol", responses=ROWS_ANSWERS)
+    @router.get("/trades/latest", summary="The newest trade of each symbol", responses=rows_answers("Trade"))
     async def latest_trades(request: Request, query: given.LatestTrades) -> Response:
         return await _latest(parts, request, query, TRADES)
 
-    @router.get("/quotes/latest", summary="The newest quote of each symbol", responses=ROWS_ANSWERS)
+    @router.get("/quotes/latest", summary="The newest quote of each symbol", responses=rows_answers("Quote"))
     async def latest_quotes(request: Request, query: given.LatestQuotes) -> Response:
         return await _latest(parts, request, query, QUOTES)
 

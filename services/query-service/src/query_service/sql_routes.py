@@ -21,7 +21,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as HttpScope
 
 from query_service.answers import Parts, meta_of, resolved, scan_of
-from query_service.documentation import BODY_ANSWERS
+from query_service.documentation import body_answers
 from query_service.sql_parameters import SqlRequest
 from query_service.sql_views import VIEWS, narrowed, task_of
 
@@ -30,7 +30,9 @@ def sql_routes(parts: Parts, sandbox: Sandbox) -> APIRouter:
     """The endpoint."""
     router = APIRouter(prefix="/v1", tags=["sql"])
 
-    @router.post("/sql", summary="Read-only SQL over the tables of one version", responses=BODY_ANSWERS)
+    @router.post(
+        "/sql", summary="Read-only SQL over the tables of one version", responses=body_answers("SqlRow")
+    )
     async def sql(request: Request, query: SqlRequest) -> Response:
         form = choose(request, query.format)
         limit = query.rows(form)

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 from k2common.schemas.datasets import QUOTES, TRADES
 
+from query_service.answer_schemas import single_of
 from query_service.answers import Parts, caching, meta_of, resolved, scan_of, unchanged
 from query_service.conditions import rule_of
-from query_service.documentation import NOT_MODIFIED, SINGLE, answers
+from query_service.documentation import NOT_MODIFIED, answers
 from query_service.parameters import Summary
 from query_service.summary import summarize
 
@@ -29,7 +30,7 @@ def summary_routes(parts: Parts) -> APIRouter:
     @router.get(
         "/summary/{symbol}/{trading_date}",
         summary="The market summary of a trading date",
-        responses={**answers(SINGLE), **NOT_MODIFIED},
+        responses={**answers(single_of("Summary")), **NOT_MODIFIED},
     )
     async def summary(
         request: Request, symbol: Symbol, trading_date: TradingDate, query: Summary

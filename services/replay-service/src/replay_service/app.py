@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from k2common.engine.connection import Engine
 from k2common.http.app import create_app
 from k2common.http.queries import install_query_problems
+from k2common.http.viewer import documented
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
 from k2common.registry.client import SchemaRegistry
@@ -22,6 +23,7 @@ from k2common.runtime.versions import VersionFollower
 from k2common.schemas.datasets import COMMITS, QUOTES, SESSIONS, TRADES
 
 from replay_service.metrics import ReplayMetrics
+from replay_service.openapi import api
 from replay_service.routes import Routes
 from replay_service.sessions import Sessions
 from replay_service.settings import ReplayServiceSettings
@@ -62,7 +64,7 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             key=settings.replay.cursor_key.get_secret_value().encode(),
         )
         app = create_app(
-            routes.routes(),
+            [*routes.routes(), *documented(api)],
             readiness=runtime.readiness,
             metrics=runtime.metrics,
             settings=settings.http,

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2common.errors import SetupError
+from k2common.http import viewer
 from k2common.http.keys import KeyFile
 from k2common.http.limits import Allowance, RateLimit
 from k2common.http.problems import Problem, problem_response
@@ -18,13 +19,13 @@ from k2common.runtime.clock import Clock
 from k2common.runtime.gate import CALLER
 from k2common.settings.service import HttpSettings
 
-OPEN_PATHS = ("/livez", "/readyz", "/metrics")
+OPEN_PATHS = ("/livez", "/readyz", "/metrics", *viewer.OPEN_PATHS)
 READING = ("GET", "HEAD", "OPTIONS")
 BEARER = "bearer "
 
 
 class Access:
-    """ASGI middleware: 401, 403 and 429 by the keys and limits of the settings; probes are open."""
+    """ASGI middleware: 401, 403 and 429 by keys and limits of the settings; some paths are open."""
 
     def __init__(self, app: ASGIApp, *, settings: HttpSettings, writes: str, clock: Clock) -> None:
         """`writes` is the scope of every method but the reading ones.

@@ -1,21 +1,15 @@
-"""The OpenAPI document (3.1) of plain Starlette endpoints, and a page that shows any such document."""
+"""The OpenAPI document (3.1) of plain Starlette endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from http import HTTPStatus
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
-
 from k2common.http.problems import MEDIA_TYPE
+from k2common.http.viewer import DOCUMENT_PATH, PAGE_PATH, START_PATH
 
-DOCUMENT_PATH = "/openapi.json"
-PAGE_PATH = "/docs"
 JSON = "application/json"
 EVERYWHERE = (
     HTTPStatus.BAD_REQUEST,
@@ -25,6 +19,25 @@ EVERYWHERE = (
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 """What every endpoint may answer: parameters at fault, keys, limits, a neighbour that is away."""
+
+WITH_BODY = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE,)
+"""What every endpoint with a body may answer besides."""
+
+SECURITY_SCHEMES: Mapping[str, Any] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key as `Authorization: Bearer <key>`; needed where a keys file is set.",
+    },
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same key in a header of its own.",
+    },
+}
+TEXT_PLAIN: Mapping[str, Any] = {"text/plain": {"type": "string"}}
+HTML: Mapping[str, Any] = {"text/html": {"type": "string"}}
 
 PROBLEM: Mapping[str, Any] = {
     "type": "object",
@@ -65,6 +78,7 @@ class Parameter:
     schema: Mapping[str, Any]
     example: Any = None
     place: str = "query"
+    required: bool = False
 
     def to_json(self) -> Mapping[str, Any]:
         """As it stands in an operation."""
@@ -72,7 +86,7 @@ class Parameter:
             "name": self.name,
             "in": self.place,
             "description": self.description,
-            "required": self.place == "path",
+            "required": self.required or self.place == "path",
             "schema": self.schema,
         }
         return text if self.example is None else {**text, "example": self.example}
@@ -83,7 +97,7 @@ class Operation:
     """One method of one path.
 
     `answers` has what success looks like by status: media type to schema. `problems` are the statuses beyond
-    those that every endpoint has.
+    those that every endpoint has. An `is_open` operation needs no key and has no limit.
     """
 
     method: str
@@ -93,27 +107,50 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     problems: Sequence[int] = ()
     body: Mapping[str, Any] = field(default_factory=dict)
+    is_open: bool = False
 
-    def to_json(self) -> Mapping[str, Any]:
-        """As it stands under its path."""
-        problem = {MEDIA_TYPE: {"schema": reference("Problem")}}
+    def to_json(self, writes: str = "admin") -> Mapping[str, Any]:
+        """Return the operation as it stands under its path; `writes` is the scope of all but reading."""
         found = {
             status: {media: {"schema": s} for media, s in a.items()} for status, a in self.answers.items()
         }
-        found |= {int(status): problem for status in (*EVERYWHERE, *self.problems)}
+        problem = {MEDIA_TYPE: {"schema": reference("Problem")}}
+        found |= {int(status): problem for status in self._problems() if status not in found}
         text: dict[str, Any] = {
             "summary": self.summary,
-            "operationId": f"{self.method} {self.path}".replace("/v1/", "").replace("/", " "),
+            "operationId": operation_id(self.method, self.path),
             "parameters": [parameter.to_json() for parameter in self.parameters],
             "responses": {
-                str(status): {"description": HTTPStatus(status).phrase, "content": content}
+                str(status): {"description": HTTPStatus(status).phrase, **_content(content)}
                 for status, content in sorted(found.items())
             },
+            "security": [] if self.is_open else security_of(self.method, writes),
         }
         if self.body:
             content = {media: {"schema": schema} for media, schema in self.body.items()}
             text["requestBody"] = {"required": True, "content": content}
         return text
+
+    def _problems(self) -> Sequence[int]:
+        if self.is_open:
+            return self.problems
+        return (*EVERYWHERE, *(WITH_BODY if self.body else ()), *self.problems)
+
+
+def operation_id(method: str, path: str) -> str:
+    """Return an identifier that generated clients can use as a function's name, one per method and path."""
+    words = path.removeprefix("/v1").replace("{", "").replace("}", "").replace("-", "_").replace(".", "_")
+    return "_".join([method, *(word for word in words.split("/") if word)])
+
+
+def security_of(method: str, writes: str) -> Sequence[Mapping[str, Any]]:
+    """Return the security requirement of an operation: either scheme, with the scope that the key needs."""
+    scope = "read" if method == "get" else writes
+    return [{name: [scope]} for name in SECURITY_SCHEMES]
+
+
+def _content(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"content": content} if content else {}
 
 
 def reference(name: str) -> Mapping[str, Any]:
@@ -138,57 +175,88 @@ def many(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def document(
-    *, title: str, description: str, operations: Sequence[Operation], schemas: Mapping[str, Any]
+    *,
+    title: str,
+    description: str,
+    operations: Sequence[Operation],
+    schemas: Mapping[str, Any],
+    writes: str = "admin",
 ) -> Mapping[str, Any]:
-    """The document of all operations."""
+    """Return the document of all operations and of the probes; `writes` is the scope of all but reading."""
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = operation.to_json()
+    for operation in (*operations, *PROBES):
+        paths.setdefault(operation.path, {})[operation.method] = operation.to_json(writes)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1", "description": description},
         "paths": paths,
-        "components": {"schemas": {"Problem": PROBLEM, **schemas}},
+        "components": {"schemas": {"Problem": PROBLEM, **schemas}, "securitySchemes": SECURITY_SCHEMES},
     }
 
 
-def documented(make: Callable[[], Mapping[str, Any]]) -> list[Route]:
-    """/openapi.json and /docs for what `make` gives."""
-
-    async def text(_: Request) -> Response:
-        return JSONResponse(make())
-
-    async def page(_: Request) -> Response:
-        return HTMLResponse(_page(make()))
-
-    return [Route(DOCUMENT_PATH, text), Route(PAGE_PATH, page)]
-
-
-def _page(text: Mapping[str, Any]) -> str:
-    info = text["info"]
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8>",
-        "<style>body{font:15px sans-serif;max-width:60em;margin:2em auto}"
-        "td,th{text-align:left;vertical-align:top;padding:.2em .8em .2em 0}code{background:#eee}</style>",
-        f"<title>{escape(info['title'])}</title><h1>{escape(info['title'])}</h1>",
-        f"<p>{escape(info.get('description', ''))} <a href={DOCUMENT_PATH}>OpenAPI document</a></p>",
-    ]
-    for path, methods in text["paths"].items():
-        for method, operation in methods.items():
-            parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2>")
-            parts.append(f"<p>{escape(operation.get('summary', ''))}</p>")
-            parts += _parameters(operation.get("parameters", ()))
-            statuses = ", ".join(operation["responses"])
-            parts.append(f"<p>Answers: {escape(statuses)}</p>")
-    return "\n".join(parts)
-
-
-def _parameters(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not parameters:
-        return []
-    rows = [
-        f"<tr><td><code>{escape(p['name'])}</code><td>{escape(p['in'])}<td>{escape(p.get('description', ''))}"
-        f"<td>{escape(str(p.get('example', '')))}</tr>"
-        for p in parameters
-    ]
-    return ["<table><tr><th>parameter<th>in<th><th>example</tr>", *rows, "</table>"]
+_STARTING = (HTTPStatus.SERVICE_UNAVAILABLE,)
+_START = {
+    "type": "object",
+    "required": ["service", "description", "links"],
+    "properties": {
+        "service": {"type": "string"},
+        "description": {"type": "string"},
+        "links": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+_READY = {
+    "type": "object",
+    "required": ["ready", "blocked_by"],
+    "properties": {
+        "ready": {"type": "boolean"},
+        "blocked_by": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+PROBES = (
+    Operation(
+        method="get",
+        path=START_PATH,
+        summary="What this service is, with links.",
+        answers={200: {**one(_START), **HTML}},
+        problems=_STARTING,
+        is_open=True,
+    ),
+    Operation(
+        method="get",
+        path=DOCUMENT_PATH,
+        summary="This document.",
+        answers={200: {JSON: {"type": "object"}}},
+        problems=_STARTING,
+        is_open=True,
+    ),
+    Operation(
+        method="get",
+        path=PAGE_PATH,
+        summary="This document as a page.",
+        answers={200: HTML},
+        problems=_STARTING,
+        is_open=True,
+    ),
+    Operation(
+        method="get",
+        path="/livez",
+        summary="Whether the process lives; it does no I/O.",
+        answers={200: TEXT_PLAIN},
+        is_open=True,
+    ),
+    Operation(
+        method="get",
+        path="/readyz",
+        summary="Whether the service can work, and what it waits for.",
+        answers={200: {JSON: _READY}, 503: {JSON: _READY}},
+        is_open=True,
+    ),
+    Operation(
+        method="get",
+        path="/metrics",
+        summary="Metrics for Prometheus.",
+        answers={200: TEXT_PLAIN},
+        is_open=True,
+    ),
+)
+"""What every service has beside its own operations; none of it needs a key."""
