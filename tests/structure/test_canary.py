@@ -38,6 +38,9 @@ PRIVATE = {
     ("aiokafka", "kafka.raw", "_build"): "the bytes of an encoded batch",
     ("aiokafka", "kafka.raw", "_buffer"): "the same",
     ("aiokafka", "kafka.raw", "_closed"): "an encoded batch takes no more records",
+    ("aiokafka", "kafka.end_txn", "_sender"): "the sender of a producer gets another end of transactions",
+    ("aiokafka", "kafka.end_txn", "_do_txn_commit"): "the same, by its code with other names in it",
+    ("aiokafka", "kafka.end_txn", "_txn_manager"): "a producer fails whose commit was not answered",
     ("polars_avro", "columnar.container", "_avro_rs"): "records are read to Arrow, past polars' columns",
 }
 """Library, module and name: what it is used for."""

@@ -18,6 +18,7 @@ from aiokafka.structs import RecordMetadata
 
 from k2common.columnar.record_batch import EncodedBatch
 from k2common.errors import Fenced, TransientError
+from k2common.kafka.end_txn import send_end_txn_once
 from k2common.kafka.raw import ReadyBatch
 from k2common.settings.kafka import KafkaSettings
 
@@ -66,7 +67,8 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
     """One owner of `transactional_id`; entering the context fences every earlier one.
 
     Every method raises Fenced when a later owner has taken over and TransientError for any other failure.
-    After either the outcome of the open transaction is unknown and the object is of no more use.
+    After either the outcome of the open transaction is unknown and the object is of no more use. A commit is
+    requested once; without the broker's consent it raises TransientError.
     """
 
     def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
@@ -82,6 +84,7 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
             max_request_size=settings.max_request_bytes,
             retry_backoff_ms=10,
         )
+        send_end_txn_once(self._producer)
 
     async def __aenter__(self) -> Self:
         try:
