@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,8 @@ from pathlib import Path
 
 from jgo.maven import MavenContext
 from k2common.errors import SetupError
+
+from k2local.archives import unpack
 
 THREADS = 8
 
@@ -101,8 +102,7 @@ def _install_one(cache: Path, artifact: LockedArtifact, scratch: Path, fetch: Do
         file.replace(target)
         return
     unpacked = Path(tempfile.mkdtemp(dir=scratch))
-    with tarfile.open(file) as archive:
-        archive.extractall(unpacked, filter="data")
+    unpack(file, unpacked)
     try:
         unpacked.rename(target)
     except OSError:
