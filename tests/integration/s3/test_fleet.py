@@ -17,6 +17,7 @@ ROWS = 20_000
 START = 1_700_000_000_000_000_000
 PAGE_KEY = "S1GNS-PAGES"
 KILLS_AT_MOST = 10
+DEAD_PROXY = "http://127.0.0.1:9"
 
 
 def file_of(symbol: str) -> bytes:
@@ -33,7 +34,15 @@ def lines_of(fleet: Fleet, symbol: str, as_of: str) -> list[int]:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
-    environ = {"K2_GATEWAY__PAGE_KEY": PAGE_KEY, "K2_QUERY__CITATION_KEY": PAGE_KEY}
+    # Nothing on this machine is asked through a proxy, by any process of the fleet and by this one.
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"), DEAD_PROXY)
+    environ = {
+        "K2_GATEWAY__PAGE_KEY": PAGE_KEY,
+        "K2_QUERY__CITATION_KEY": PAGE_KEY,
+        **proxies,
+        "no_proxy": "",
+        "NO_PROXY": "",
+    }
     with running_fleet(tmp_path_factory.mktemp("s3-fleet"), cache, on_s3=True, environ=environ) as running:
         yield running
 
@@ -46,7 +55,7 @@ def test_an_upload_is_committed_answered_replayed_and_given_back(fleet: Fleet) -
     path = f"/v1/uploads/{receipt['upload_id']}/content"
     assert fleet.get("ingest-gateway", path).content == content
     body = {"datasets": ["trades"], "symbols": ["ONE"], "as_of": receipt["version"]}
-    session = httpx.post(f"{fleet.url('replay-service')}/v1/replays", json=body, timeout=60).json()["data"]
+    session = fleet.call("POST", "replay-service", "/v1/replays", json=body).json()["data"]
     stream = fleet.get("replay-service", f"/v1/replays/{session['session_id']}/stream").text.splitlines()
     last = json.loads(stream[-1])
     assert (last["type"], last["rows"]) == ("replay_completed", ROWS)

@@ -74,7 +74,7 @@ class Demo:
     def __init__(self, settings: LocalSettings, *, label: str) -> None:
         self._settings = settings
         self._label = label
-        self._http = httpx.Client(timeout=WAIT_SECONDS)
+        self._http = httpx.Client(timeout=WAIT_SECONDS, trust_env=False)
         self._receipts: list[Mapping[str, Any]] = []
         self.faults: list[str] = []
 

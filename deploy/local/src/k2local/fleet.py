@@ -67,6 +67,6 @@ class _answers_ready:  # noqa: N801 - used as a function
 
     def __call__(self) -> bool:
         try:
-            return httpx.get(self._url, timeout=2).status_code == httpx.codes.OK
+            return httpx.get(self._url, trust_env=False, timeout=2).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False

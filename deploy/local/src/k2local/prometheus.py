@@ -131,7 +131,10 @@ def prometheus_component(programs: Programs, config: Path, *, home: Path, port: 
 
 def _is_ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://{HOST}:{port}/-/ready", timeout=2).status_code == httpx.codes.OK
+        return (
+            httpx.get(f"http://{HOST}:{port}/-/ready", trust_env=False, timeout=2).status_code
+            == httpx.codes.OK
+        )
     except httpx.TransportError:
         return False
 
@@ -163,7 +166,9 @@ class Prometheus:
 
     def _get(self, path: str, **parameters: str) -> Any:
         # As a form: an expression may be longer than an address.
-        answer = httpx.post(f"{self.url}/api/v1/{path}", data=parameters, timeout=QUERY_SECONDS)
+        answer = httpx.post(
+            f"{self.url}/api/v1/{path}", data=parameters, trust_env=False, timeout=QUERY_SECONDS
+        )
         body = answer.json()
         if body["status"] != "success":
             raise ValueError(f"{body['error']}: {parameters}")

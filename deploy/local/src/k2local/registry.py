@@ -41,6 +41,6 @@ def registry_component(settings: LocalSettings) -> Component:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == httpx.codes.OK
+        return httpx.get(url, trust_env=False, timeout=2).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False

@@ -79,11 +79,13 @@ def _has_warehouse(catalog: str) -> bool:
     # The buckets are made a moment after the ports answer.
     form = {"grant_type": "client_credentials", "client_id": KEY, "client_secret": SECRET}
     try:
-        granted = httpx.post(f"{catalog}/v1/oauth/tokens", data=form, timeout=2)
+        granted = httpx.post(f"{catalog}/v1/oauth/tokens", data=form, trust_env=False, timeout=2)
         if granted.status_code != httpx.codes.OK:
             return False
         headers = {"Authorization": f"Bearer {granted.json()['access_token']}"}
-        answer = httpx.get(f"{catalog}/v1/{WAREHOUSE}/namespaces", headers=headers, timeout=2)
+        answer = httpx.get(
+            f"{catalog}/v1/{WAREHOUSE}/namespaces", headers=headers, trust_env=False, timeout=2
+        )
     except httpx.TransportError:
         return False
     return answer.status_code == httpx.codes.OK

@@ -43,7 +43,9 @@ class Fleet:
     def call(self, method: str, service: str, path: str, **options: Any) -> httpx.Response:
         """Any request; the status is the caller's to check."""
         headers = {**self.headers, **options.pop("headers", {})}
-        return httpx.request(method, f"{self.url(service)}{path}", headers=headers, timeout=120, **options)
+        return httpx.request(
+            method, f"{self.url(service)}{path}", headers=headers, trust_env=False, timeout=120, **options
+        )
 
     def data(self, service: str, path: str, **parameters: Any) -> Any:
         """The `data` of a successful answer."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 import httpx
 
 from k2client.errors import K2HttpError
+from k2client.loopback import proxy_options
 
 TIMEOUT_SECONDS = 60.0
 BLOCK_BYTES = 1024 * 1024
@@ -33,7 +34,8 @@ class Client(AbstractContextManager["Client"]):
         self._gateway = gateway_url.rstrip("/")
         self._query = query_url.rstrip("/")
         self._replay = replay_url.rstrip("/")
-        self._http = httpx.Client(timeout=TIMEOUT_SECONDS, transport=transport)
+        options = proxy_options((self._gateway, self._query, self._replay))
+        self._http = httpx.Client(timeout=TIMEOUT_SECONDS, transport=transport, **options)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

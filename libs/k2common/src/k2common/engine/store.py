@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ import duckdb_extension_httpfs
 
 from k2common.errors import SetupError
 from k2common.settings.iceberg import IcebergSettings
+from k2common.settings.loopback import exclude_host, is_loopback
 
 
 def attach_store(database: Any, settings: IcebergSettings) -> None:
@@ -27,6 +29,11 @@ def attach_store(database: Any, settings: IcebergSettings) -> None:
     database.load_extension(str(extension))
     seconds = max(1, round(settings.s3_timeout_seconds))
     database.execute(f"SET GLOBAL http_timeout = {seconds}")
+    endpoint = settings.s3_endpoint or ""
+    if is_loopback(endpoint):
+        # The engine and the libcurl of its extension each read the environment.
+        database.execute("SET GLOBAL http_proxy = ''")
+        exclude_host(os.environ, urlsplit(endpoint).hostname or "")
     database.execute(_ACCESS, _values(settings))
 
 

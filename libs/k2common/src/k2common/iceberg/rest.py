@@ -14,6 +14,8 @@ from pyiceberg.catalog.rest.auth import AuthManager, AuthManagerAdapter
 from pyiceberg.exceptions import OAuthError
 from requests.adapters import HTTPAdapter
 
+from k2common.settings.loopback import is_loopback
+
 RENEW_BEFORE_SECONDS = 60.0
 UNAUTHORIZED = 401
 
@@ -30,6 +32,7 @@ class TimedRestCatalog(RestCatalog):
 
     def _create_session(self) -> requests.Session:
         session = super()._create_session()
+        session.trust_env = not is_loopback(self.uri)
         adapter = _Timed(self._seconds, self._tokens)
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter)
@@ -80,7 +83,9 @@ class ClientCredentials(AuthManager):
             self._token = None
 
     def _grant(self) -> _Grant:
-        answer = requests.post(self._url, data=self._form, timeout=self._seconds)
+        with requests.Session() as session:
+            session.trust_env = not is_loopback(self._url)
+            answer = session.post(self._url, data=self._form, timeout=self._seconds)
         if answer.status_code in (400, UNAUTHORIZED, 403):
             raise OAuthError(f"the client {self._form['client_id']} is refused: {answer.status_code}")
         answer.raise_for_status()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from opentelemetry import trace
 
+from k2common.settings.loopback import is_loopback
 from k2common.settings.service import ObservabilitySettings
 
 
@@ -20,11 +21,15 @@ def spans_exported(settings: ObservabilitySettings, *, service: str, replica: st
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from requests import Session  # noqa: PLC0415
 
     named = {"service.namespace": "k2", "service.name": service, "service.instance.id": replica}
     provider = TracerProvider(resource=Resource.create(named))
     address = f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=address, timeout=5)))
+    session = Session()
+    session.trust_env = not is_loopback(address)
+    exporter = OTLPSpanExporter(endpoint=address, timeout=5, session=session)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     try:
         yield

@@ -13,6 +13,7 @@ from schema_registry.client import AsyncSchemaRegistryClient
 from schema_registry.client.errors import ClientError
 
 from k2common.errors import RecordError, SetupError, TransientError
+from k2common.settings.loopback import is_loopback
 from k2common.settings.registry import RegistrySettings
 
 COMPATIBILITY = "BACKWARD"
@@ -32,6 +33,8 @@ class SchemaRegistry:
         self._client = AsyncSchemaRegistryClient(
             settings.url, timeout=httpx.Timeout(settings.timeout_seconds)
         )
+        if is_loopback(settings.url):
+            self._client.client_kwargs["trust_env"] = False
         self._by_id: dict[int, Mapping[str, Any]] = {}
 
     async def require_compatibility(self) -> None:
