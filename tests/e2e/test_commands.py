@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def environ(tmp_path: Path) -> Iterator[Mapping[str, str]]:
         yield variables
     finally:
         run("cli", "down", environ=variables)
+
+
+def processes_of(home: str) -> list[int]:
+    mark = f"K2LOCAL_HOME={home}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def run(module: str, *arguments: str, environ: Mapping[str, str]) -> str:
@@ -88,3 +99,28 @@ def test_the_commands_from_nothing_to_nothing(environ: Mapping[str, str]) -> Non
     assert status(environ) == []
     run("cli", "clean", environ=environ)
     assert list(Path(environ["K2_HOME"]).iterdir()) == []
+
+
+def test_an_interrupted_up_says_so_in_a_line_and_leaves_no_process(environ: Mapping[str, str]) -> None:
+    argv = [sys.executable, "-m", "k2local.cli", "up"]
+    with subprocess.Popen(
+        argv, env=dict(environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout is not None
+        assert "start in the background" in started.stdout.readline()
+        started.send_signal(signal.SIGINT)
+        _, errors = started.communicate()
+    assert started.returncode == 130
+    assert errors == "up - interrupted: nothing runs any more\n"
+    assert processes_of(environ["K2_HOME"]) == []
+
+
+def test_a_service_that_cannot_start_is_given_up_with_the_end_of_its_log(environ: Mapping[str, str]) -> None:
+    argv = [sys.executable, "-m", "k2local.cli", "up"]
+    wrong = {**environ, "K2_KAFKA__FETCH_WAIT_MILLISECONDS": "-1"}
+    done = subprocess.run(argv, env=wrong, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "K2_KAFKA__FETCH_WAIT_MILLISECONDS" in done.stderr
+    assert "==>" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert processes_of(environ["K2_HOME"]) == []

@@ -11,18 +11,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from k2common.errors import K2Error, SetupError, TransientError
 
-from k2local.fleet import SERVICES, service_url
-from k2local.settings import LocalSettings
+from k2local.fleet import SERVICES
+from k2local.jars import install, locked_artifacts
+from k2local.port_check import require_free_ports
+from k2local.settings import HOST, LocalSettings
+from k2local.startup import log_path, wait_until_ready
 from k2local.supervisor import OWNER, State, is_ours, read_states, state_path
 
-UP_SECONDS = 180
 DOWN_SECONDS = 120
 POLL_SECONDS = 0.1
+EXIT_INTERRUPTED = 130
+
+
+NOTHING_RUNS = "nothing runs any more"
+FLEET_RUNS = "the fleet runs on in the background, ./task down stops it"
+
+
+class Interrupted(K2Error):
+    """Ctrl-C, with what runs on after it."""
 
 
 def pid_path(settings: LocalSettings) -> Path:
@@ -42,28 +53,36 @@ def supervisor_pid(settings: LocalSettings) -> int | None:
 def up(settings: LocalSettings) -> None:
     """Bring everything up and return when all is ready; what runs already stays as it is.
 
-    Raises SetupError when the supervisor ends, TransientError when not all is ready in time.
+    Raises SetupError for a port in use and when the supervisor ends, TransientError when the components no
+    longer make progress, Interrupted after Ctrl-C. What was started here is stopped again then.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
-    pid = supervisor_pid(settings)
-    if pid is None:
-        end_leftovers(settings)
-        pid = _start_supervisor(settings)
-    deadline = time.monotonic() + UP_SECONDS
-    components = 2 + len(SERVICES) + (settings.store_port is not None)
-    shown: set[str] = set()
-    while len(shown) < components:
-        for state in read_states(settings):
-            if state.state == "ready" and state.name not in shown:
-                shown.add(state.name)
-                print(f"up - {state.name} is ready on port {state.port}")
-        if supervisor_pid(settings) is None:
-            raise SetupError(f"the supervisor has ended; see {_log(settings, 'supervisor')}")
-        if time.monotonic() > deadline:
-            raise TransientError(f"not all is ready after {UP_SECONDS} s; see {settings.home / 'logs'}")
-        time.sleep(POLL_SECONDS)
+    running = supervisor_pid(settings)
+    try:
+        pid = _start(settings) if running is None else running
+        states = wait_until_ready(settings, pid, is_running=lambda: supervisor_pid(settings) == pid)
+    except (KeyboardInterrupt, K2Error) as error:
+        if running is None:
+            _stop_started(settings)
+        if isinstance(error, K2Error):
+            raise
+        raise Interrupted(NOTHING_RUNS if running is None else FLEET_RUNS) from None
+    ports = {state.name: state.port for state in states}
     for name in SERVICES:
-        print(f"{name:16} {service_url(settings, name)}")
+        print(f"{name:16} http://{HOST}:{ports[name]}")
+
+
+def _stop_started(settings: LocalSettings) -> None:
+    # Nothing is there to be stopped after a refusal.
+    if supervisor_pid(settings) is not None or state_path(settings).exists():
+        down(settings)
+
+
+def _start(settings: LocalSettings) -> int:
+    end_leftovers(settings)
+    require_free_ports(settings)
+    install(settings.cache, locked_artifacts())
+    return _start_supervisor(settings)
 
 
 def down(settings: LocalSettings) -> None:
@@ -107,7 +126,7 @@ def logs(settings: LocalSettings, names: Sequence[str]) -> None:
 
     Raises SetupError for a component that has no log.
     """
-    paths = [_log(settings, name) for name in names] or sorted((settings.home / "logs").glob("*.log"))
+    paths = [log_path(settings, name) for name in names] or sorted((settings.home / "logs").glob("*.log"))
     for path in paths:
         if not path.is_file():
             raise SetupError(f"there is no log {path}")
@@ -143,13 +162,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         commands[options.command]()
     except K2Error as error:
-        print(f"{options.command} - {error}", file=sys.stderr)
-        return 1
+        print(f"{options.command} - {_reason(error)}", file=sys.stderr)
+        return EXIT_INTERRUPTED if isinstance(error, Interrupted) else 1
+    except KeyboardInterrupt:
+        print(f"{options.command} - interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
 
 
+def _reason(error: K2Error) -> str:
+    return f"interrupted: {error}" if isinstance(error, Interrupted) else str(error)
+
+
 def _start_supervisor(settings: LocalSettings) -> int:
-    path = _log(settings, "supervisor")
+    path = log_path(settings, "supervisor")
     path.parent.mkdir(parents=True, exist_ok=True)
     environ = {
         **os.environ,
@@ -182,11 +208,7 @@ def _print_status(states: Sequence[State], form: str) -> None:
 
 
 def _dead(state: State) -> State:
-    return State(name=state.name, pid=None, port=state.port, state="dead")
-
-
-def _log(settings: LocalSettings, name: str) -> Path:
-    return settings.home / "logs" / f"{name}.log"
+    return replace(state, pid=None, state="dead")
 
 
 if __name__ == "__main__":

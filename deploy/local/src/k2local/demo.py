@@ -247,16 +247,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = LocalSettings.from_environ(os.environ)
     was_up = cli.supervisor_pid(settings) is not None
     started = time.monotonic()
+    interrupted = False
     try:
         cli.up(settings)
         demo = Demo(settings, label=f"demo-{int(time.time())}")
         demo.run()
         faults = demo.faults
+    except (KeyboardInterrupt, cli.Interrupted):
+        faults, interrupted = [], True
     except K2Error as error:
         faults = [str(error)]
     finally:
-        if not (options.keep or was_up):
+        if not (options.keep or was_up) and cli.supervisor_pid(settings) is not None:
             cli.down(settings)
+    if interrupted:
+        left = cli.supervisor_pid(settings) is not None
+        print(f"demo - interrupted: {cli.FLEET_RUNS if left else cli.NOTHING_RUNS}", file=sys.stderr)
+        return cli.EXIT_INTERRUPTED
     for fault in faults:
         print(f"demo - not so: {fault}", file=sys.stderr)
     print(f"\ndemo - {'failed' if faults else 'all of it holds'} after {time.monotonic() - started:.0f} s")

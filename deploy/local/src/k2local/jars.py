@@ -129,3 +129,5 @@ if __name__ == "__main__":
         install(Path(sys.argv[1]), locked_artifacts(*map(Path, sys.argv[2:3])))
     except SetupError as error:
         sys.exit(f"setup - {error}")
+    except KeyboardInterrupt:
+        sys.exit("setup - interrupted")

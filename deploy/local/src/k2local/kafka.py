@@ -15,6 +15,7 @@ from k2local.jars import kafka_classpath
 from k2local.process import Component, port_answers
 from k2local.settings import HOST, LocalSettings
 
+FORMAT_SECONDS = 600
 JVM_FLAGS = ("-Xms32m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -78,6 +79,6 @@ def _format(java: tuple[str, ...], properties: Path) -> None:
         "-c",
         os.fspath(properties),
     )
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)  # noqa: S603 - our own
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=FORMAT_SECONDS)  # noqa: S603 - our own
     if done.returncode != 0:
         raise SetupError(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from k2common.errors import SetupError, TransientError
 
+from k2local.listeners import is_free, port_owners
+
 POLL_SECONDS = 0.05
 
 
@@ -21,6 +23,13 @@ def port_answers(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((host, port)) == 0
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +51,9 @@ class Process:
     """A running component. `stop` ends it within its grace period, by SIGKILL if it must."""
 
     def __init__(self, component: Component) -> None:
-        if port_answers("127.0.0.1", component.port):
-            raise SetupError(f"{component.name}: port {component.port} is already in use")
+        if not is_free("127.0.0.1", component.port):
+            owners = ", ".join(map(str, port_owners(component.port))) or "a process of another user"
+            raise SetupError(f"{component.name}: port {component.port} is already in use by {owners}")
         self.component = component
         component.log.parent.mkdir(parents=True, exist_ok=True)
         with component.log.open("ab") as log:
@@ -65,6 +75,16 @@ class Process:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the component answers and this process, or a child of it, listens on its port."""
+        return self.component.ready() and self._listens()
+
+    def _listens(self) -> bool:
+        owners = port_owners(self.component.port)
+        # Where there is no /proc nobody is known to listen; the answer has to do.
+        return not owners or any(_session(owner.pid) == self.pid for owner in owners)
+
     def wait_ready(self) -> None:
         """Return when the component is ready.
 
@@ -72,7 +92,7 @@ class Process:
         """
         component = self.component
         deadline = time.monotonic() + component.start_seconds
-        while not component.ready():
+        while not self.is_ready:
             if not self.alive:
                 code = self._process.returncode
                 raise SetupError(f"{component.name} ended with code {code}; see {component.log}")

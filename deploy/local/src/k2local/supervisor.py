@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from k2common.errors import K2Error
+from k2common.errors import K2Error, SetupError
 
 from k2local.fleet import environment, fleet_components
 from k2local.jars import install, locked_artifacts
@@ -44,6 +44,8 @@ class State:
     pid: int | None
     port: int
     state: StateName
+    deaths: int = 0
+    """How often it has ended in a row, each time soon after its start."""
 
 
 def state_path(settings: LocalSettings) -> Path:
@@ -81,14 +83,24 @@ class _Kept:
     def tend(self, now: float) -> None:
         """Start, look after or restart the process."""
         if self.process is not None and self.process.alive:
-            if self.state == "starting" and self.component.ready():
+            if self.state == "starting" and self.process.is_ready:
                 self.state = "ready"
             return
         if self.process is not None:
             self.backoff = self.backoff.died(started=self.started, now=now)
             self.process, self.state = None, "dead"
         if now >= self.backoff.not_before:
-            self.process, self.started, self.state = Process(self.component), now, "starting"
+            self._start(now)
+
+    def _start(self, now: float) -> None:
+        try:
+            self.process = Process(self.component)
+        except SetupError as error:
+            # Somebody has taken the port meanwhile; it may be given back.
+            print(f"supervisor - {error}", file=sys.stderr, flush=True)
+            self.backoff = self.backoff.died(started=now, now=now)
+            return
+        self.started, self.state = now, "starting"
 
 
 class Supervisor:
@@ -151,6 +163,7 @@ class Supervisor:
                 pid=None if kept.process is None else kept.process.pid,
                 port=kept.component.port,
                 state=kept.state,
+                deaths=kept.backoff.deaths,
             )
             for kept in self._kept
         ]
@@ -173,4 +186,7 @@ def _write(path: Path, states: Sequence[State]) -> None:
 
 
 if __name__ == "__main__":
-    Supervisor(LocalSettings.from_environ(os.environ)).run()
+    try:
+        Supervisor(LocalSettings.from_environ(os.environ)).run()
+    except K2Error as error:
+        sys.exit(f"supervisor - {error}")
