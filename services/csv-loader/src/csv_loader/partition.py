@@ -200,6 +200,10 @@ class PartitionLoader:
         ):
             processed = replace(await self._parsed(chunk), trace=inject())
             span.set_attribute("k2.rows", processed.rows_read)
+            if processed.failure_cause is not None:
+                log.error("chunk parse failed", index=index, cause=processed.failure_cause)
+                # It may hold what stood in the rows.
+                log.debug("chunk parse failed", reason=processed.failure_reason)
             if message["terminal"]:
                 log.info("upload parsed", chunks=index, failure=processed.failure)
             return processed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +15,7 @@ from k2common.columnar.record_batch import EncodedBatch, encode_batches, keys_of
 from k2common.errors import RecordError
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import Parsed, parse
+from k2common.layouts.parser import Parsed, UnparseableError, parse
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.tracing import Carried
 from k2common.schemas.datasets import DATASETS, REJECTS, Dataset
@@ -64,6 +66,9 @@ class Processed:
     rows_filtered: int = 0
     errors: Mapping[tuple[str | None, str], int] = field(default_factory=dict)
     failure: str | None = None
+    failure_reason: str | None = None
+    failure_cause: str | None = None
+    """The kind of the error and the line of code that raised it: what a log may hold."""
     trace: Carried = ()
 
 
@@ -94,9 +99,27 @@ def process(
     if chunk.message["terminal"]:
         return Processed(chunk=chunk, failure=chunk.message["failure"])
     try:
-        parsed = _parsed(chunk, instruments)
-    except RecordError:
-        return Processed(chunk=chunk, failure=UNPARSEABLE)
+        return _processed(chunk, encoders, instruments, now)
+    except Exception as error:  # noqa: BLE001 - pure code over a stranger's data: the fault is this chunk's
+        own = error if isinstance(error, RecordError) else UnparseableError.from_error(error)
+        return unparseable(chunk, reason=str(own), cause=_cause(error))
+
+
+def unparseable(chunk: Chunk, *, reason: str, cause: str) -> Processed:
+    """Return the failure of a chunk's upload; `reason` is for its owner, `cause` for the log."""
+    return Processed(chunk=chunk, failure=UNPARSEABLE, failure_reason=reason, failure_cause=cause)
+
+
+def _cause(error: BaseException) -> str:
+    raised = error.__cause__ or error
+    frame = traceback.extract_tb(raised.__traceback__)[-1]
+    return f"{type(raised).__name__} at {PurePath(frame.filename).name}:{frame.lineno}"
+
+
+def _processed(
+    chunk: Chunk, encoders: Encoders, instruments: InstrumentIndex | None, now: datetime
+) -> Processed:
+    parsed = _parsed(chunk, instruments)
     outputs = [
         encoders.output(dataset, rows, now=now)
         for dataset, rows in (
@@ -141,6 +164,7 @@ def status(
         "max_reject_ratio": upload.max_reject_ratio,
         "replaces": upload.replaces,
         "failure": processed.failure,
+        "failure_reason": processed.failure_reason,
         "processed_at": now,
     }
 
@@ -148,7 +172,7 @@ def status(
 def _parsed(chunk: Chunk, instruments: InstrumentIndex | None) -> Parsed:
     return parse(
         chunk.payload,
-        layout=Layout.parse(chunk.upload.layout_json),
+        layout=Layout.accepted(chunk.upload.layout_json),
         header=chunk.message["header"],
         first_byte=chunk.message["first_byte"],
         first_line=chunk.message["first_line"],

@@ -1,6 +1,7 @@
 """A chunk gives the same messages on every try, and its status says all that they hold."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -128,3 +129,26 @@ def test_the_terminal_chunk_has_no_rows(encoders: Encoders) -> None:
     processed = process(end, encoders=encoders, instruments=None, now=NOW)
     assert status(processed, [], epoch=0, now=NOW)["terminal"]
     assert processed.outputs == ()
+
+
+def test_what_the_parser_raises_is_the_uploads_failure_with_its_reason(
+    encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("cell 17")
+
+    monkeypatch.setattr("k2common.layouts.parser.read_cells", broken)
+    processed = process(chunk(f"{NS},A,X,1.5,1"), encoders=encoders, instruments=None, now=NOW)
+    message = status(processed, [], epoch=0, now=NOW)
+    assert message["failure"] == "CHUNK_UNPARSEABLE"
+    assert message["failure_reason"] == "ZeroDivisionError: cell 17"
+    assert processed.failure_cause is not None
+    assert processed.failure_cause.startswith("ZeroDivisionError at test_processing.py:")
+    assert (processed.outputs, processed.rows_read) == ((), 0)
+
+
+def test_a_dataset_that_has_no_encoder_is_the_uploads_failure(encoders: Encoders) -> None:
+    alien = chunk(f"{NS},A,X,1.5,1")
+    alien = Chunk(message=alien.message, upload=replace(alien.upload, dataset="nonsense"))
+    processed = process(alien, encoders=encoders, instruments=None, now=NOW)
+    assert (processed.failure, processed.failure_reason) == ("CHUNK_UNPARSEABLE", "KeyError: 'nonsense'")

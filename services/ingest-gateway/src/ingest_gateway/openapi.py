@@ -175,6 +175,7 @@ RECEIPT: Mapping[str, Any] = {
         },
         "version": {**NULL_TEXT, "description": "The token of the first versions that have its rows."},
         "failure": NULL_TEXT,
+        "failure_reason": {**NULL_TEXT, "description": "Why a chunk of it could not be read."},
         "received_at": {"type": "string"},
         "published_at": NULL_TEXT,
         "parsed_at": NULL_TEXT,

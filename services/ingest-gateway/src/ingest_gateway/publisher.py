@@ -191,7 +191,7 @@ class Publisher:
         return await self._blocking.run(self._section, claim)
 
     def _section(self, claim: Claim) -> Section:
-        layout = Layout.parse(claim.upload.layout_json)
+        layout = Layout.accepted(claim.upload.layout_json)
         cuts: list[Packed] = []
         after, failure = claim.position, None
         with self._spool.open(claim.upload.upload_id) as file:

@@ -182,7 +182,7 @@ def document(
     committed = progress.rows_accepted - lost_rows if end and end.outcome == "committed" else 0
     seen_in = [v for v in (end.table, end.rejects) if v is not None] if end else []
     versions = {version.table: version.number for version in seen_in}
-    layout = Layout.parse(spec.layout_json)
+    layout = Layout.accepted(spec.layout_json)
     committed_at = max((version.committed_at for version in seen_in), default=None)
     return {
         "upload_id": spec.upload_id,
@@ -221,6 +221,7 @@ def document(
         ],
         "version": format_token(versions) if versions else None,
         "failure": _failure(progress, end) if state == "failed" else None,
+        "failure_reason": progress.failure_reason if state == "failed" else None,
         "received_at": format_datetime(spec.received_at),
         "published_at": _moment(published_at),
         "parsed_at": _moment(progress.parsed_at if progress.complete else None),

@@ -13,6 +13,7 @@ from k2common.iceberg.reader import VersionReader
 from k2common.layouts.cutter import CutPosition, Header, read_header
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
+from k2common.layouts.parser import UnparseableError
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
 from k2common.observability.tracing import inject
@@ -29,7 +30,7 @@ from ingest_gateway.publisher import RECORD_TOO_LONG, Publisher, chunk_partition
 from ingest_gateway.repairing import mended
 from ingest_gateway.requests import Transfer, UploadRequest
 from ingest_gateway.spool import Received, Spool
-from ingest_gateway.trials import trial
+from ingest_gateway.trials import check_first_block, trial
 from ingest_gateway.zips import unzipped
 
 RETRY_SECONDS = "2"
@@ -106,13 +107,7 @@ class Reception:
         received, header = await self._opened(request, received)
         try:
             version = await self._instruments(request)
-            spec = request.spec(
-                upload_id="",
-                size=received.bytes,
-                sha256=received.sha256,
-                now=self.clock.now(),
-                instruments_version=version,
-            )
+            spec = self._unclaimed(request, received, version)
             index = await self.instruments.at(version)
             return await self.blocking.run(_trial, received, spec, header, index)
         finally:
@@ -129,11 +124,26 @@ class Reception:
             received = await self._mended(request, received)
             header = await self.blocking.run(_header, received, request.layout, self.max_columns)
             request.check_header(header)
+            if not request.dry_run:
+                await self.blocking.run(
+                    _check_first_block, received, self._unclaimed(request, received), header
+                )
         # Also when the caller has gone: nobody else knows the file, and the disk would fill.
         except BaseException:
             self.spool.discard(received)
             raise
         return received, header
+
+    def _unclaimed(
+        self, request: UploadRequest, received: Received, instruments_version: int | None = None
+    ) -> UploadSpec:
+        return request.spec(
+            upload_id="",
+            size=received.bytes,
+            sha256=received.sha256,
+            now=self.clock.now(),
+            instruments_version=instruments_version,
+        )
 
     async def _mended(self, request: UploadRequest, received: Received) -> Received:
         if request.repairs is None:
@@ -228,8 +238,27 @@ def _trial(
     try:
         with received.path.open("rb") as file:
             return trial(file, spec, header, index)
+    except UnparseableError as error:
+        raise _unparseable(error) from error
     except RecordError as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, RECORD_TOO_LONG, str(error)) from error
+
+
+def _check_first_block(received: Received, spec: UploadSpec, header: Header | None) -> None:
+    try:
+        with received.path.open("rb") as file:
+            check_first_block(file, spec, header)
+    except UnparseableError as error:
+        raise _unparseable(error) from error
+    except RecordError:
+        # A record that is too long: the publisher fails the upload by that name.
+        return
+
+
+def _unparseable(error: UnparseableError) -> Problem:
+    detail = f"the layout cannot read the file: {error}"
+    fault = FieldError(parameter="layout", code="CHUNK_UNPARSEABLE", message=detail)
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "CHUNK_UNPARSEABLE", detail, errors=[fault])
 
 
 def _header(received: Received, layout: Layout, max_columns: int) -> Header | None:

@@ -16,9 +16,10 @@ from k2common.http.problems import FieldError, Problem
 from k2common.layouts.catalogue import Catalogue
 from k2common.layouts.checks import LayoutError
 from k2common.layouts.cutter import Header
-from k2common.layouts.model import Layout, known_zone
+from k2common.layouts.model import Layout
 from k2common.layouts.rules import Choice, Constant, FileName, Instrument, Text
 from k2common.layouts.upload import UploadSpec
+from k2common.layouts.zones import known_zone
 from k2common.schemas.datasets import MARKET_DATASETS
 from starlette.requests import Request
 from ulid import ULID
@@ -127,14 +128,14 @@ class UploadRequest:
         if name in self.texts or getattr(self.layout, name, None):
             return True
         rule = self.layout.fields.get(name)
-        if isinstance(rule, (Constant, Instrument)):
+        if isinstance(rule, Constant) or (isinstance(rule, Instrument) and rule.column is None):
             return True
         if isinstance(rule, FileName):
             return rule.value(self.texts.get("filename")) is not None
         names = self.layout.columns if header is None else header.names
         # A file without any record is taken; there is no row that could lack anything.
         empty = header is None and self.layout.header
-        return empty or (isinstance(rule, (Text, Choice)) and rule.column in names)
+        return empty or (isinstance(rule, (Text, Choice, Instrument)) and rule.column in names)
 
 
 def read_transfer(request: Request) -> Transfer:

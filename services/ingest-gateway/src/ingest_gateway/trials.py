@@ -18,7 +18,8 @@ from k2common.layouts.upload import UploadSpec
 from ingest_gateway.rejects import COLUMNS
 
 SHOWN_REJECTS = 100
-SAMPLE_RECORDS_BYTES = 256 * 1024
+FIRST_BLOCK_BYTES = 64 * 1024
+"""So much of a file is parsed before it is accepted; one record may be longer."""
 
 
 def trial(
@@ -26,9 +27,9 @@ def trial(
 ) -> Mapping[str, Any]:
     """The counts of a receipt, and the first rejects.
 
-    Raises RecordError for a record that is too long.
+    Raises UnparseableError when the layout cannot read the file, RecordError for a record that is too long.
     """
-    layout = Layout.parse(spec.layout_json)
+    layout = Layout.accepted(spec.layout_json)
     start = header.after if header else CutPosition()
     rows: Counter[str] = Counter(read=0, accepted=0, rejected=0, filtered=0)
     errors: Counter[tuple[str | None, str]] = Counter()
@@ -59,6 +60,26 @@ def trial(
         "errors": [{"column": column, "code": code, "count": count} for (column, code), count in ordered],
         "rejects": rejects,
     }
+
+
+def check_first_block(file: BinaryIO, spec: UploadSpec, header: Header | None) -> None:
+    """Parse the first records of the file as the loader will parse them.
+
+    Symbols are not looked up. Raises UnparseableError when the layout cannot read them.
+    """
+    layout = Layout.accepted(spec.layout_json)
+    start = header.after if header else CutPosition()
+    block = next(cut(file, start, delimiter=layout.delimiter, chunk_bytes=FIRST_BLOCK_BYTES), None)
+    if block is not None:
+        parse(
+            block.payload,
+            layout=layout,
+            header=header.text if header else None,
+            first_byte=block.start.byte,
+            first_line=block.start.line,
+            spec=spec,
+            instruments=None,
+        )
 
 
 def detected(

@@ -19,7 +19,7 @@ from k2common.engine.text import columns_of
 from k2common.errors import RecordError
 from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError, Problem
-from k2common.layouts.model import known_zone
+from k2common.layouts.zones import known_zone
 from k2common.schemas import datasets
 from k2common.schemas.datasets import Dataset
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field

@@ -40,6 +40,7 @@ class Progress:
     ends: dict[tuple[str, int], Position] = field(default_factory=dict)
     batches: dict[tuple[str, int], list[tuple[int, int, int]]] = field(default_factory=dict)
     failure: str | None = None
+    failure_reason: str | None = None
     cancelled: bool = False
     chunks: int | None = None
     parsed_at: datetime | None = None
@@ -63,7 +64,7 @@ class Progress:
         self.parsed_at = max(self.parsed_at or status["processed_at"], status["processed_at"])
         if status["terminal"]:
             self.chunks, self.cancelled = status["index"], status["cancelled"]
-            self.failure = self.failure or status["failure"]
+            self._fail(status)
             return
         if status["index"] in self.seen:
             return
@@ -72,7 +73,7 @@ class Progress:
         self.rows_accepted += status["rows_accepted"]
         self.rows_rejected += status["rows_rejected"]
         self.rows_filtered += status["rows_filtered"]
-        self.failure = self.failure or status["failure"]
+        self._fail(status)
         for error in status["errors"]:
             self.errors[(error["column"], error["code"])] += error["count"]
         for output in status["outputs"]:
@@ -82,6 +83,10 @@ class Progress:
             self.firsts[place] = min(first, self.firsts.get(place, first))
             self.ends[place] = max(end, self.ends.get(place, end))
             self.batches.setdefault(place, []).append((*first, output["count"]))
+
+    def _fail(self, status: Mapping[str, Any]) -> None:
+        if self.failure is None:
+            self.failure, self.failure_reason = status["failure"], status.get("failure_reason")
 
     @property
     def complete(self) -> bool:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2common.columnar.arrow import DECIMAL, Column
+from k2common.layouts.day_formats import parse_days
 from k2common.layouts.faults import (
     DATE_INVALID,
     NUMBER_INVALID,
@@ -155,7 +156,7 @@ def _mark_numbers(cells: Column, bad: Mask, column: str, faults: Faults, form: s
 def dates(cells: Column, column: str, form: str, faults: Faults) -> Column:
     """Dates by a strptime format; few distinct ones are expected."""
     coded = pc.dictionary_encode(text(pc.utf8_trim_whitespace(cells)))
-    days = pc.strptime(coded.dictionary, form, "s", error_is_null=True).cast(pa.date32())
+    days = pa.array(parse_days(coded.dictionary.to_pylist(), form), pa.date32())
     values = days.take(coded.indices)
     bad = true_where(pc.and_(coded.is_valid(), values.is_null()))
     faults.mark(bad, code=DATE_INVALID, column=column, message=f"{column} is no date of the form {form}")

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from k2common.columnar.arrow import arrow_schema_of
 from k2common.errors import RecordError
+from k2common.layouts.day_formats import format_fault
 from k2common.layouts.rules import (
     Choice,
     Constant,
@@ -19,11 +20,13 @@ from k2common.layouts.rules import (
     Instrument,
     Integer,
     Number,
+    Rule,
     Text,
     Time,
     Words,
     columns_of,
 )
+from k2common.layouts.zones import known_zone
 from k2common.schemas.datasets import DATASETS, avro_schema
 
 if TYPE_CHECKING:
@@ -93,7 +96,14 @@ def required_targets(dataset: str) -> frozenset[str]:
 
 def faults_of(layout: Layout) -> list[LayoutFault]:
     """Every fault of a layout whose form is right."""
-    return [*_targets(layout), *_missing(layout), *_columns(layout)]
+    return [*_zone(layout), *_targets(layout), *_missing(layout), *_columns(layout)]
+
+
+def _zone(layout: Layout) -> Iterator[LayoutFault]:
+    try:
+        known_zone(layout.timezone)
+    except ValueError as error:
+        yield LayoutFault(pointer="/timezone", message=str(error))
 
 
 def _targets(layout: Layout) -> Iterator[LayoutFault]:
@@ -105,8 +115,21 @@ def _targets(layout: Layout) -> Iterator[LayoutFault]:
         elif not isinstance(rule, _kinds(target, types[target], layout.dataset)):
             message = f"a rule of kind {rule.kind} cannot fill {target}"
             yield LayoutFault(pointer=f"/fields/{target}/kind", message=message)
-        elif isinstance(rule, Choice):
-            yield from _values(layout, target, rule)
+        else:
+            yield from _rule(layout.dataset, target, rule)
+
+
+def _rule(dataset: str, target: str, rule: Rule) -> Iterator[LayoutFault]:
+    if isinstance(rule, (Choice, Constant)):
+        yield from _values(dataset, target, rule)
+    if isinstance(rule, Words) and rule.separator == "":
+        message = "a cell cannot be split at nothing; without a separator the cell is one word"
+        yield LayoutFault(pointer=f"/fields/{target}/separator", message=message)
+    if isinstance(rule, Day) and (fault := format_fault(rule.format)):
+        yield LayoutFault(pointer=f"/fields/{target}/format", message=fault)
+    for at, way in enumerate(rule.ways if isinstance(rule, Time) else ()):
+        if way.format == "date_time" and (fault := format_fault(way.date_format)):
+            yield LayoutFault(pointer=f"/fields/{target}/ways/{at}/date_format", message=fault)
 
 
 def _kinds(target: str, kind: Any, dataset: str) -> tuple[type[Any], ...]:
@@ -123,12 +146,12 @@ def _kinds(target: str, kind: Any, dataset: str) -> tuple[type[Any], ...]:
     return (Words,) if pa.types.is_list(kind) else WORDS
 
 
-def _values(layout: Layout, target: str, rule: Choice) -> Iterator[LayoutFault]:
-    allowed = symbols_of(layout.dataset, target)
-    for name, value in (
-        *((f"values/{word}", value) for word, value in rule.values.items()),
-        ("default", rule.default),
-    ):
+def _values(dataset: str, target: str, rule: Choice | Constant) -> Iterator[LayoutFault]:
+    allowed = symbols_of(dataset, target)
+    named = [("value", rule.value)] if isinstance(rule, Constant) else [("default", rule.default)]
+    if isinstance(rule, Choice):
+        named = [*((f"values/{word}", value) for word, value in rule.values.items()), *named]
+    for name, value in named:
         if allowed is not None and value not in allowed:
             message = f"{value!r} is none of {', '.join(allowed)}"
             yield LayoutFault(pointer=f"/fields/{target}/{name}", message=message)

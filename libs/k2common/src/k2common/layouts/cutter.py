@@ -107,8 +107,15 @@ def read_header(file: BinaryIO, layout: Layout) -> Header | None:
 
 
 def header_names(text: str, layout: Layout) -> Sequence[str]:
-    """The names in a header record; one trailing empty field is no column."""
-    names = [name.strip() for name in next(csv.reader([text], delimiter=layout.delimiter), [])]
+    """The names in a header record; one trailing empty field is no column.
+
+    Raises RecordError for a text that is no record of CSV.
+    """
+    try:
+        fields = next(csv.reader([text], delimiter=layout.delimiter), [])
+    except csv.Error as error:
+        raise RecordError(f"the header is no record of CSV: {error}") from error
+    names = [name.strip() for name in fields]
     return names[:-1] if names and not names[-1] else names
 
 

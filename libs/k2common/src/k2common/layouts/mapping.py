@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from k2common.columnar.arrow import Column, arrow_schema_of
 from k2common.layouts import cells as read
-from k2common.layouts.checks import GIVEN
+from k2common.layouts.checks import GIVEN, symbols_of
 from k2common.layouts.faults import INSTRUMENT_UNKNOWN, VALUE_MISSING, VALUE_UNKNOWN, Mask
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import AssetClass, Layout
@@ -85,7 +85,7 @@ class Mapper:
             if target not in GIVEN and not isinstance(rule, Time):
                 column = self._target(target, rule)
                 if column is not None:
-                    result[target] = column
+                    result[target] = self._known(target, rule, column)
                 elif self._layout.requires(target):
                     self._mark_missing(target)
         for target in GIVEN:
@@ -97,7 +97,8 @@ class Mapper:
 
     def _target(self, target: str, rule: Rule) -> Column | None:
         if isinstance(rule, (Constant, FileName)):
-            return constant(self._fixed(rule), pa.string(), self._cells.rows)
+            value = self._fixed(rule)
+            return None if value is None else constant(value, pa.string(), self._cells.rows)
         if isinstance(rule, (Time, Instrument)) or rule.column not in self._cells.columns:
             return None
         cells = self._cells.columns[rule.column]
@@ -120,6 +121,17 @@ class Mapper:
         if isinstance(rule, Day):
             return read.dates(cells, rule.column, rule.format, self._faults)
         return read.text(cells)
+
+    def _known(self, target: str, rule: Rule, column: Column) -> Column:
+        """Refuse words that an enum column does not have; a rule of kind enum has none of these."""
+        allowed = symbols_of(self._layout.dataset, target)
+        if allowed is None or isinstance(rule, Choice):
+            return column
+        if target == "side":
+            column = pc.fill_null(read.plain(column), "unknown")
+        coded = _coded(column)
+        self._unknown(_where(coded, lambda value: value is not None and value not in allowed), target)
+        return coded
 
     def _mark_missing(self, target: str) -> None:
         everywhere = np.ones(self._cells.rows, bool)
@@ -158,6 +170,8 @@ class Mapper:
         venue, dates = self._spec.venue or self._layout.venue, done.get("trading_date", done.get("ex_date"))
         if rule.column is None:
             ids = constant(self._spec.stem, pa.string(), self._cells.rows)
+        elif rule.column not in self._cells.columns:
+            ids = constant(None, pa.string(), self._cells.rows)
         else:
             ids = _recoded(self._cells.columns[rule.column], {"": None})
         if self._instruments is None or not venue or dates is None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from k2common.layouts.checks import GIVEN, LayoutError, LayoutFault, faults_of, pointer, required_targets
 from k2common.layouts.rules import FileName, Instrument, Part, Rule, Time, columns_of
@@ -70,16 +69,22 @@ class Layout(Part):
     plausible_from: date = date(1980, 1, 1)
     plausible_to: date = date(2100, 1, 1)
 
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        return known_zone(zone)
-
     @classmethod
     def parse(cls, text: str) -> Self:
         """The layout in a JSON text.
 
         Raises LayoutError, which names every fault by its JSON pointer.
+        """
+        layout = cls.accepted(text)
+        if faults := faults_of(layout):
+            raise LayoutError(faults)
+        return layout
+
+    @classmethod
+    def accepted(cls, text: str) -> Self:
+        """The layout of an upload that was accepted, whatever is refused by now.
+
+        Raises LayoutError for a text that has not the form of a layout.
         """
         layout: Self = _parsed(cls, text)
         return layout
@@ -128,16 +133,12 @@ class Layout(Part):
 def _parsed(kind: type[Any], text: str) -> Any:
     # Every chunk brings its layout, and nearly all bring the same.
     try:
-        layout = kind.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         document = _document(text)
         raise LayoutError(
             [LayoutFault(pointer=pointer(e["loc"], document), message=e["msg"]) for e in error.errors()]
         ) from error
-    faults = faults_of(layout)
-    if faults:
-        raise LayoutError(faults)
-    return layout
 
 
 def _document(text: str) -> Any:
@@ -145,18 +146,3 @@ def _document(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return None
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def known_zone(zone: str) -> str:
-    """The zone's name.
-
-    Raises ValueError when the time zone database has no such zone.
-    """
-    if zone not in _zones():
-        raise ValueError(f"{zone!r} is no zone of the time zone database")
-    return str(ZoneInfo(zone))

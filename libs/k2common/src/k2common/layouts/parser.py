@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from k2common.columnar.arrow import DECIMAL, Column, arrow_schema
+from k2common.errors import RecordError
 from k2common.layouts.cells import PER_UNIT
 from k2common.layouts.checks import GIVEN
 from k2common.layouts.cutter import header_names
@@ -18,13 +20,34 @@ from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.mapping import Mapper, constant
 from k2common.layouts.model import Layout
 from k2common.layouts.reading import Cells, read_cells
-from k2common.layouts.rules import Choice, Instrument, Integer, Number, Text, Time, Words, columns_of
+from k2common.layouts.rules import (
+    Choice,
+    Instrument,
+    Integer,
+    Number,
+    Rule,
+    Text,
+    Time,
+    Words,
+    columns_of,
+)
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import DATASETS, REJECTS, avro_schema
 
-CODED = pa.dictionary(pa.int32(), pa.string())
+STRING = pa.string()
+CODED = pa.dictionary(pa.int32(), STRING)
 RAW_BYTES = 4096
 """A reject's raw text is cut after so many bytes."""
+REASON_CHARACTERS = 300
+
+
+class UnparseableError(RecordError):
+    """The layout cannot read this chunk at all."""
+
+    @classmethod
+    def from_error(cls, error: Exception) -> UnparseableError:
+        """Return the error with the kind and the message of the one that a library raised."""
+        return cls(f"{type(error).__name__}: {error}"[:REASON_CHARACTERS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +77,28 @@ def parse(
     spec: UploadSpec,
     instruments: InstrumentIndex | None,
 ) -> Parsed:
-    """Parse a chunk whose first byte and physical line are given; `header` is the file's header record."""
+    """Parse a chunk whose first byte and physical line are given; `header` is the file's header record.
+
+    Raises RecordError, and nothing else, for a chunk that cannot be read at all.
+    """
+    try:
+        return _parse(payload, layout, header, first_byte, first_line, spec, instruments)
+    except RecordError:
+        raise
+    # Layout and file come from a stranger, so whatever a library raises here is a fault of this upload alone.
+    except Exception as error:
+        raise UnparseableError.from_error(error) from error
+
+
+def _parse(
+    payload: bytes,
+    layout: Layout,
+    header: str | None,
+    first_byte: int,
+    first_line: int,
+    spec: UploadSpec,
+    instruments: InstrumentIndex | None,
+) -> Parsed:
     names = layout.columns if header is None else header_names(header, layout)
     cells = read_cells(
         payload,
@@ -86,23 +130,38 @@ def parse(
 
 
 def _typed(layout: Layout) -> Mapping[str, Any]:
-    """Types that a column may be read as at once, since nothing but one rule looks at it.
+    """Return the types as which columns may be read at once; one that two rules read differently is text.
 
-    Columns of few values come as dictionary arrays.
+    Columns of few values come as dictionary arrays, which whoever wants text can read too.
     """
-    kinds: dict[str, Any] = {}
+    wanted: dict[str, set[Any]] = defaultdict(set)
     for target, rule in layout.fields.items():
-        if isinstance(rule, (Choice, Words)) or (isinstance(rule, (Text, Instrument)) and target in GIVEN):
-            kinds |= dict.fromkeys(columns_of(rule), CODED)
-        elif isinstance(rule, Number):
-            kinds[rule.column] = DECIMAL if rule.scale is None else pa.int64()
-        elif isinstance(rule, Integer):
-            kinds[rule.column] = pa.int64()
-        elif isinstance(rule, Time):
-            kinds |= {way.columns[0]: pa.int64() for way in rule.ways if way.format in PER_UNIT}
-    return kinds | dict.fromkeys(
-        (*layout.where, *layout.off_market.columns), pa.dictionary(pa.int32(), pa.string())
-    )
+        for column, kind in _wanted(target, rule):
+            wanted[column].add(kind)
+    for column in (*layout.where, *layout.off_market.columns):
+        wanted[column].add(CODED)
+    for column in layout.attributes:
+        wanted[column].add(STRING)
+    for kinds in wanted.values():
+        if CODED in kinds:
+            kinds.discard(STRING)
+    return {column: kinds.pop() if len(kinds) == 1 else STRING for column, kinds in wanted.items()}
+
+
+def _wanted(target: str, rule: Rule) -> Iterator[tuple[str, Any]]:
+    if isinstance(rule, Time):
+        for way in rule.ways:
+            kind = pa.int64() if way.format in PER_UNIT else STRING
+            yield from ((column, kind) for column in way.columns)
+        return
+    kind = STRING
+    if isinstance(rule, (Choice, Words)) or (isinstance(rule, (Text, Instrument)) and target in GIVEN):
+        kind = CODED
+    elif isinstance(rule, Number):
+        kind = DECIMAL if rule.scale is None else pa.int64()
+    elif isinstance(rule, Integer):
+        kind = pa.int64()
+    yield from ((column, kind) for column in columns_of(rule))
 
 
 def _batch(columns: Mapping[str, Column], avro: Mapping[str, Any], rows: int) -> pa.RecordBatch:
