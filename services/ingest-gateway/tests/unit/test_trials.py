@@ -5,8 +5,9 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from ingest_gateway.trials import FIRST_BLOCK_BYTES, check_first_block
-from k2common.layouts.catalogue import layout_named
+from ingest_gateway.trials import FIRST_BLOCK_BYTES, check_first_block, detected
+from k2common.errors import RecordError
+from k2common.layouts.catalogue import builtin_layouts, layout_named
 from k2common.layouts.cutter import read_header
 from k2common.layouts.model import Layout
 from k2common.layouts.parser import UnparseableError
@@ -52,3 +53,14 @@ def test_no_more_than_the_first_block_is_read_of_a_large_file() -> None:
 
 def test_rows_at_fault_are_no_reason_to_refuse_a_file() -> None:
     checked(layout_named("k2", dataset="trades"), HEADER + "bad\n")
+
+
+def test_a_file_of_trades_is_not_offered_as_quotes() -> None:
+    found = detected((HEADER + ROW).encode(), builtin_layouts(), filename=None, now=NOW)
+    assert found[0]["dataset"] == "trades"
+    assert "quotes" not in {entry["dataset"] for entry in found}
+
+
+def test_a_file_of_trades_is_refused_as_quotes() -> None:
+    with pytest.raises(RecordError, match="a bid or an ask is missing: 'bid_price' or 'ask_price'"):
+        read_header(io.BytesIO(HEADER.encode()), layout_named("k2", dataset="quotes"))

@@ -36,6 +36,9 @@ ZONED = r"(?:[Zz]|[+-][0-9]{2}:?(?:[0-9]{2})?)$"
 PER_UNIT = {"epoch_ns": 1, "epoch_us": 1_000, "epoch_ms": 1_000_000}
 LARGEST = 2**63 - 1
 DIGITS = "16 digits before the point and 12 after it"
+FIRST_DAY = date(1677, 9, 23)
+END_DAY = date(2262, 4, 10)
+"""64 bits of nanoseconds end a day and a half beyond; a zone's offset could carry a time over the end."""
 NAIVE_NS = pa.timestamp("ns")
 SECONDS = pa.decimal128(28, 9)
 UTC_NS = pa.timestamp("ns", "UTC")
@@ -94,8 +97,10 @@ def without(cells: Column, nulls: Sequence[str]) -> Column:
         return pa.DictionaryArray.from_arrays(cells.indices, values)
     if pa.types.is_string(cells.type):
         return pc.if_else(pc.is_in(cells, value_set=pa.array(nulls, pa.string())), "", cells)
-    known, bad = cast(pa.array(nulls, pa.string()), cells.type)
-    known = known.filter(pa.array(~bad))
+    # A number is compared by its value, whichever way its column was read.
+    texts = pa.array(nulls, pa.string())
+    known, _ = _whole(texts) if pa.types.is_integer(cells.type) else cast(texts, cells.type)
+    known = known.drop_null()
     return pc.if_else(pc.is_in(cells, value_set=known), pa.scalar(None, cells.type), cells)
 
 
@@ -108,12 +113,13 @@ def decimals(cells: Column, rule: Number, faults: Faults, *, required: bool) -> 
     """Exact decimals; what needs more digits than there are is refused, never rounded."""
     column = rule.column
     if rule.scale is not None:
-        values = _scaled(cells, column, rule.scale, faults)
+        values = _scaled(cells, rule, rule.scale, faults)
     elif pa.types.is_decimal(cells.type):
         values = cells
     else:
         values, bad = cast(cells, DECIMAL)
         _mark_numbers(cells, bad, column, faults, NUMBER, DIGITS)
+        values = without(values, rule.nulls)
     if required:
         require(values, column, faults)
     if not rule.negative and true_where(pc.less(values, ZERO)).any():
@@ -124,8 +130,9 @@ def decimals(cells: Column, rule: Number, faults: Faults, *, required: bool) -> 
     return values
 
 
-def _scaled(cells: Column, column: str, scale: int, faults: Faults) -> Column:
-    whole = integers(cells, column, faults).cast(pa.decimal128(38, 0))
+def _scaled(cells: Column, rule: Number, scale: int, faults: Faults) -> Column:
+    column = rule.column
+    whole = integers(cells, column, faults, nulls=rule.nulls).cast(pa.decimal128(38, 0))
     # The same digits, the point moved: no arithmetic that could round.
     units = pa.Array.from_buffers(
         pa.decimal128(38, scale), len(whole), whole.buffers(), whole.null_count, whole.offset
@@ -135,13 +142,22 @@ def _scaled(cells: Column, column: str, scale: int, faults: Faults) -> Column:
     return values
 
 
-def integers(cells: Column, column: str, faults: Faults) -> Column:
-    """64-bit integers."""
+def integers(cells: Column, column: str, faults: Faults, *, nulls: Sequence[str] = ()) -> Column:
+    """64-bit integers; those of `nulls` are null."""
     if pa.types.is_integer(cells.type):
         return cells
-    values, bad = cast(cells, pa.int64())
+    values, bad = _whole(cells)
     _mark_numbers(cells, bad, column, faults, INTEGER, "64 bits")
-    return values
+    return without(values, nulls)
+
+
+def _whole(cells: Column) -> tuple[Column, Mask]:
+    """Decimal digits with or without a sign; Arrow would read 0x10 as 16, and refuse +5."""
+    given = text(pc.utf8_trim_whitespace(cells))
+    digits = pc.replace_substring_regex(given, r"^\+", "")
+    whole = pc.match_substring_regex(given, INTEGER)
+    values, _ = cast(pc.if_else(whole, digits, pa.scalar(None, pa.string())), pa.int64())
+    return values, true_where(pc.and_(given.is_valid(), values.is_null()))
 
 
 def _mark_numbers(cells: Column, bad: Mask, column: str, faults: Faults, form: str, size: str) -> None:
@@ -163,13 +179,16 @@ def dates(cells: Column, column: str, form: str, faults: Faults) -> Column:
     return values
 
 
-def times(columns: list[Column], way: Moment, zone: Zone, faults: Faults) -> Column:
-    """Nanoseconds since 1970 in UTC; null where the cell is empty or at fault."""
+def times(
+    columns: list[Column], way: Moment, zone: Zone, faults: Faults, *, nulls: Sequence[str] = ()
+) -> Column:
+    """Nanoseconds since 1970 in UTC; null where the cell is empty, one of `nulls` or at fault."""
     column = way.columns[-1]
     if way.format == "epoch_s":
-        return _seconds(columns[0], column, faults)
+        return _seconds(columns[0], column, faults, nulls)
     if way.format in PER_UNIT:
-        return _epochs(columns[0], column, PER_UNIT[way.format], faults)
+        values = integers(columns[0], column, faults, nulls=nulls)
+        return _epochs(values, column, PER_UNIT[way.format], faults)
     if way.format == "date_time":
         days = dates(columns[0], way.columns[0], way.date_format, faults)
         iso = pc.binary_join_element_wise(pc.cast(days, pa.string()), columns[1], "T")
@@ -186,7 +205,8 @@ def times(columns: list[Column], way: Moment, zone: Zone, faults: Faults) -> Col
 
 
 def plausible(values: Column, column: str, faults: Faults, *, first: date, end: date) -> None:
-    """Mark times outside [first, end)."""
+    """Mark times outside [first, end), and those near the ends of what 64 bits of nanoseconds hold."""
+    first, end = max(first, FIRST_DAY), min(end, END_DAY)
     low, high = (int(np.datetime64(day, "ns").astype(np.int64)) for day in (first, end))
     bounds = pc.min_max(values)
     if not bounds["min"].is_valid or (bounds["min"].as_py() >= low and bounds["max"].as_py() < high):
@@ -196,11 +216,11 @@ def plausible(values: Column, column: str, faults: Faults, *, first: date, end: 
     faults.mark(outside, code=TIMESTAMP_IMPLAUSIBLE, column=column, message=message)
 
 
-def _epochs(cells: Column, column: str, unit: int, faults: Faults) -> Column:
-    values = integers(cells, column, faults)
+def _epochs(values: Column, column: str, unit: int, faults: Faults) -> Column:
     if unit == 1:
         return values
-    far = true_where(pc.greater(pc.abs(pc.fill_null(values, 0)), LARGEST // unit))
+    limit = LARGEST // unit
+    far = true_where(pc.or_(pc.greater(values, limit), pc.less(values, -limit)))
     message = f"{column} is beyond what nanoseconds can hold"
     faults.mark(far, code=TIMESTAMP_IMPLAUSIBLE, column=column, message=message)
     if far.any():
@@ -208,9 +228,10 @@ def _epochs(cells: Column, column: str, unit: int, faults: Faults) -> Column:
     return pc.multiply(values, unit)
 
 
-def _seconds(cells: Column, column: str, faults: Faults) -> Column:
+def _seconds(cells: Column, column: str, faults: Faults, nulls: Sequence[str]) -> Column:
     values, bad = cast(cells, SECONDS)
     _mark_numbers(cells, bad, column, faults, NUMBER, "nine digits of a second")
+    values = without(values, nulls)
     # Nine digits after the point are nanoseconds once the point is gone.
     nanoseconds = pa.Array.from_buffers(
         pa.decimal128(SECONDS.precision, 0), len(values), values.buffers(), values.null_count, values.offset

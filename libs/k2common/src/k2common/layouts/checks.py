@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from k2common.layouts.model import Layout
 
 TIMES = ("ts_event", "ts_recv")
+QUOTE_SIDES = ("bid_price", "ask_price")
+"""A quote has at least one of them."""
 GIVEN = ("symbol", "venue", "asset_class", "currency")
 """Columns that an upload's parameters or the layout may give for all rows."""
 FILLED = frozenset(
@@ -172,6 +174,8 @@ def _missing(layout: Layout) -> Iterator[LayoutFault]:
     times = set(TIMES) & target_types(layout.dataset).keys()
     if times and not times & layout.fields.keys():
         yield LayoutFault(pointer="/fields", message="nothing gives a time")
+    if layout.dataset == "quotes" and not set(QUOTE_SIDES) & layout.fields.keys():
+        yield LayoutFault(pointer="/fields", message=f"nothing gives a {' or '.join(QUOTE_SIDES)}")
 
 
 def _columns(layout: Layout) -> Iterator[LayoutFault]:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from k2common.errors import RecordError
+from k2common.layouts.checks import QUOTE_SIDES
 from k2common.layouts.model import Layout
-from k2common.layouts.records import BOM, record_ends
-from k2common.layouts.rules import Time
+from k2common.layouts.records import BOM, read_fields, record_ends
+from k2common.layouts.rules import Time, columns_of
 
 CHUNK_BYTES = 512 * 1024
 RECORD_BYTES = 2 * 1024 * 1024
 """A record may be longer than a chunk, but no longer than this."""
+
+NAME_CHARACTERS = 4096
 
 HEADER_MISMATCH = "HEADER_MISMATCH"
 
@@ -112,10 +115,12 @@ def header_names(text: str, layout: Layout) -> Sequence[str]:
     Raises RecordError for a text that is no record of CSV.
     """
     try:
-        fields = next(csv.reader([text], delimiter=layout.delimiter), [])
-    except csv.Error as error:
+        fields = read_fields(text, layout.delimiter, strict=False) if text else []
+    except (csv.Error, ValueError) as error:
         raise RecordError(f"the header is no record of CSV: {error}") from error
     names = [name.strip() for name in fields]
+    if any(len(name) > NAME_CHARACTERS for name in names):
+        raise RecordError(f"the name of a column is longer than {NAME_CHARACTERS} characters")
     return names[:-1] if names and not names[-1] else names
 
 
@@ -131,8 +136,18 @@ def check_header(names: Sequence[str], layout: Layout) -> None:
     if ways and not any(set(columns) <= set(names) for columns in ways):
         wanted = " or ".join(" and ".join(map(repr, columns)) for columns in ways)
         faults.append(f"a time is missing: {wanted}")
+    faults += _side_fault(names, layout)
     if faults:
         raise RecordError(f"the header does not fit layout {layout.name}: {'; '.join(faults)}")
+
+
+def _side_fault(names: Sequence[str], layout: Layout) -> list[str]:
+    """The fault of a file of quotes that has neither a bid nor an ask."""
+    rules = [layout.fields[side] for side in QUOTE_SIDES if side in layout.fields]
+    columns = [column for rule in rules for column in columns_of(rule)]
+    if layout.dataset != "quotes" or not columns or set(columns) & set(names):
+        return []
+    return [f"a bid or an ask is missing: {' or '.join(map(repr, columns))}"]
 
 
 def _whole_records(data: bytes, delimiter: str) -> int:

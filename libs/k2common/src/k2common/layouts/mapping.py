@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from k2common.columnar.arrow import Column, arrow_schema_of
 from k2common.layouts import cells as read
-from k2common.layouts.checks import GIVEN, symbols_of
-from k2common.layouts.faults import INSTRUMENT_UNKNOWN, VALUE_MISSING, VALUE_UNKNOWN, Mask
+from k2common.layouts.checks import GIVEN, QUOTE_SIDES, symbols_of
+from k2common.layouts.faults import INSTRUMENT_UNKNOWN, QUOTE_EMPTY, VALUE_MISSING, VALUE_UNKNOWN, Mask
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import AssetClass, Layout
 from k2common.layouts.reading import Cells
@@ -90,10 +90,21 @@ class Mapper:
                     self._mark_missing(target)
         for target in GIVEN:
             result[target] = self._given(target, self._layout.fields.get(target), result)
+        self._require_side(result)
         if "flags" in self._names:
             self._flag(result, flags)
             result["flags"] = pa.array(flags) if flags.any() else constant(0, pa.int32(), rows)
         return result
+
+    def _require_side(self, columns: Mapping[str, Column]) -> None:
+        if self._layout.dataset != "quotes":
+            return
+        empty = np.ones(self._cells.rows, bool)
+        for side in QUOTE_SIDES:
+            if side in columns:
+                empty &= read.true_where(columns[side].is_null())
+        message = f"the quote has neither a {' nor an '.join(QUOTE_SIDES)}"
+        self._faults.mark(empty, code=QUOTE_EMPTY, column=None, message=message)
 
     def _target(self, target: str, rule: Rule) -> Column | None:
         if isinstance(rule, (Constant, FileName)):
@@ -117,7 +128,7 @@ class Mapper:
 
     def _simple(self, cells: Column, rule: Text | Integer | Day) -> Column:
         if isinstance(rule, Integer):
-            return read.integers(cells, rule.column, self._faults)
+            return read.integers(cells, rule.column, self._faults, nulls=rule.nulls)
         if isinstance(rule, Day):
             return read.dates(cells, rule.column, rule.format, self._faults)
         return read.text(cells)
@@ -214,7 +225,7 @@ class Mapper:
                     read.plain(read.without(self._cells.columns[column], rule.nulls))
                     for column in way.columns
                 ]
-                values = read.times(columns, way, self._zone, self._faults)
+                values = read.times(columns, way, self._zone, self._faults, nulls=rule.nulls)
                 bounds = {"first": self._layout.plausible_from, "end": self._layout.plausible_to}
                 read.plausible(values, way.columns[-1], self._faults, **bounds)
                 return values

@@ -7,7 +7,6 @@ which records are at fault.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from k2common.layouts.faults import COLUMN_COUNT, ENCODING_INVALID, QUOTING_INVALID, Faults
-from k2common.layouts.records import BOM, Records, find_records, quotes_enclose_fields
+from k2common.layouts.records import BOM, Records, find_records, quotes_enclose_fields, read_fields
 
 TRAILING = "\x00trailing"
 """Name of the column after a delimiter that ends every record; no file has such a name."""
@@ -60,8 +59,10 @@ def read_cells(
     text = _joined(data, records) if _has_ignored(data, ignored) else data
     wanted = _with_trailing(names, data[records.starts[0] : records.ends[0]], delimiter)
     columns = None
-    # Arrow's reader drops a quote that stands where none may; record by record such a row is refused.
-    if b'"' not in text or quotes_enclose_fields(text, delimiter):
+    if _has_one_reading(text, delimiter):
+        if b"0x" in text or b"0X" in text:
+            # Arrow's reader would take hexadecimal digits for an integer.
+            types = {name: kind for name, kind in types.items() if not pa.types.is_integer(kind)}
         columns = _read(text, wanted, delimiter, types, rows, encoding) or _read(
             text, wanted, delimiter, {}, rows, encoding
         )
@@ -70,6 +71,16 @@ def read_cells(
         columns = _record_by_record(data, records, names, delimiter, encoding, faults)
     shifted = Records(starts=records.starts + shift, ends=records.ends + shift, lines=records.lines)
     return Cells(data=payload, records=shifted, columns=columns, faults=faults)
+
+
+def _has_one_reading(text: bytes, delimiter: str) -> bool:
+    """Whether Arrow's reader sees the same records and fields as the record-by-record one.
+
+    It drops a quote that stands where none may, and ends a record at a return alone.
+    """
+    if b"\r" in text and text.count(b"\r") != text.count(b"\r\n"):
+        return False
+    return b'"' not in text or quotes_enclose_fields(text, delimiter)
 
 
 def _read(
@@ -158,9 +169,7 @@ def _fields(
     record: bytes, delimiter: str, width: int, encoding: str
 ) -> tuple[list[str], tuple[str, str] | None]:
     try:
-        # Nothing but a newline ends a line; text has other characters that Python would split at.
-        lines = io.StringIO(record.decode(encoding), newline="\n")
-        (fields,) = csv.reader(lines, delimiter=delimiter, strict=True)
+        fields = read_fields(record.decode(encoding), delimiter, strict=True)
     except UnicodeDecodeError:
         return [], (ENCODING_INVALID, f"the record is not {encoding.upper()}")
     except (csv.Error, ValueError):

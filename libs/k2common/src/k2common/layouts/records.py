@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,6 +13,7 @@ import numpy.typing as npt
 NEWLINE = 0x0A
 RETURN = 0x0D
 QUOTE = 0x22
+FIELD_CHARACTERS = 2**31 - 1
 BOM = b"\xef\xbb\xbf"
 
 Offsets: TypeAlias = "npt.NDArray[np.int64]"
@@ -26,6 +29,19 @@ class Records:
     starts: Offsets
     ends: Offsets
     lines: Offsets
+
+
+def read_fields(record: str, delimiter: str, *, strict: bool) -> list[str]:
+    """Return the fields of one record.
+
+    Raises csv.Error where its quotes do not match, ValueError where it is not one record.
+    """
+    # The module's own limit is smaller than a record may be; what bounds a record is its length.
+    csv.field_size_limit(FIELD_CHARACTERS)
+    # Nothing but a newline ends a line; text has other characters that Python would split at.
+    lines = io.StringIO(record, newline="\n")
+    (fields,) = csv.reader(lines, delimiter=delimiter, strict=strict)
+    return fields
 
 
 def record_ends(data: bytes, delimiter: str) -> Offsets:

@@ -11,10 +11,9 @@ import pytest
 from k2common.errors import RecordError, SetupError
 from k2common.layouts.catalogue import Catalogue, builtin_layouts, layout_named
 from k2common.layouts.checks import LayoutError
-from k2common.layouts.cutter import header_names
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import Parsed, UnparseableError, parse
+from k2common.layouts.parser import Parsed, parse
 from k2common.layouts.upload import UploadSpec
 
 SECOND = 1_000_000_000
@@ -351,6 +350,10 @@ FAULTS = [
     (trades_layout(columns=["a"]), "/columns"),
     (trades_layout(header=False, columns=["sym", "at", "px"]), "/fields/size"),
     ({**trades_layout(), "fields": {}}, "/fields"),
+    (
+        {**trades_layout(dataset="quotes"), "fields": {"ts_event": trades_layout()["fields"]["ts_event"]}},
+        "/fields",
+    ),
     ([], ""),
 ]
 
@@ -381,41 +384,3 @@ def test_a_folder_adds_layouts_and_a_bad_file_in_it_stops_the_service(tmp_path: 
     (tmp_path / "again.json").write_text("{")
     with pytest.raises(SetupError, match=r"again\.json"):
         Catalogue.with_folder(tmp_path)
-
-
-def test_one_column_may_be_an_id_and_a_number() -> None:
-    layout = with_fields(
-        trade_id={"kind": "text", "column": "id"}, sequence={"kind": "integer", "column": "id"}
-    )
-    (row,) = rows(read(layout, f"at,sym,px,qty,id\n{NS},A,1,2,007\n"))
-    assert (row["trade_id"], row["sequence"]) == ("007", 7)
-
-
-def test_a_word_that_the_dataset_does_not_have_is_refused() -> None:
-    layout = with_fields(side={"kind": "text", "column": "s"})
-    text = "at,sym,px,qty,s\n" + "".join(f"{NS},A,1,2,{side}\n" for side in ("buy", "", "bid"))
-    parsed = read(layout, text)
-    assert [row["side"] for row in rows(parsed)] == ["buy", "unknown"]
-    assert codes(parsed) == [("side", "VALUE_UNKNOWN")]
-
-
-def test_an_instruments_column_that_the_file_lacks_refuses_each_row() -> None:
-    layout = {
-        **with_fields(symbol={"kind": "instrument", "column": "number"}),
-        "venue": "XASX",
-    }
-    parsed = read(layout, f"at,px,qty\n{NS},1,2\n", instruments=INSTRUMENTS)
-    assert codes(parsed) == [("symbol", "INSTRUMENT_UNKNOWN")]
-
-
-def test_what_a_library_raises_is_a_fault_of_the_chunk() -> None:
-    document = with_fields(conditions={"kind": "list", "column": "c", "separator": ""})
-    layout = Layout.accepted(json.dumps(document))
-    with pytest.raises(UnparseableError, match="ValueError: empty separator"):
-        read(layout, f"at,sym,px,qty,c\n{NS},A,1,2,x\n")
-
-
-@pytest.mark.parametrize("header", ["a\rb", "a" * 200_000 + ",b"])
-def test_a_header_that_is_no_csv_is_refused(header: str) -> None:
-    with pytest.raises(RecordError):
-        header_names(header, Layout.parse(json.dumps(trades_layout())))

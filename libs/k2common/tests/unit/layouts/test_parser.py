@@ -217,12 +217,17 @@ def test_a_row_without_its_time_is_refused_for_that_and_not_for_its_instrument()
 
 @pytest.mark.parametrize(
     ("line", "flags"),
-    [("37.7,37.73", 0), ("37.7,37.7", 8), ("37.8,37.7", 4), ("37.7,0.0", 16), ("0,0", 16)],
+    [("37.7,37.73", 0), ("37.7,37.7", 8), ("37.8,37.7", 4), ("37.7,0.0", 16), ("0,37.7", 16)],
 )
 def test_asx_quotes_of_0_are_none(line: str, flags: int) -> None:
     found = row(asx(f"03/10/2014,05:43:45.676,{line},300,600\n", name="asx-quotes"))
     assert found["flags"] == flags
-    assert (found["ask_price"] is None) == line.endswith((",0", ",0.0"))
+    assert (found["bid_price"] is None, found["ask_price"] is None) == (line[0] == "0", line.endswith(",0.0"))
+
+
+def test_an_asx_quote_of_two_zeros_is_no_quote() -> None:
+    parsed = asx("03/10/2014,05:43:45.676,0,0.0,300,600\n", name="asx-quotes")
+    assert reject(parsed)["code"] == "QUOTE_EMPTY"
 
 
 def test_ignored_lines_a_byte_order_mark_and_no_last_newline() -> None:
@@ -251,3 +256,22 @@ def test_an_event_without_its_time_takes_the_receive_time_and_says_so() -> None:
 def test_equal_rows_stay_separate() -> None:
     line = f"{NS},ABC,XNAS,1,1,,,,"
     assert trades(*[line] * 5).rows["line"].to_pylist() == [2, 3, 4, 5, 6]
+
+
+def test_a_quote_has_a_side() -> None:
+    layout = layout_named("k2", dataset="quotes")
+    text = "".join(f"{NS},A,X,{bid},{ask}\n" for bid, ask in (("1", ""), ("", "2"), ("", ""), ("x", "")))
+    parsed = parse(
+        text.encode(),
+        layout=layout,
+        header="ts_event_ns,symbol,venue,bid_price,ask_price",
+        first_byte=0,
+        first_line=1,
+        spec=spec(layout),
+        instruments=None,
+    )
+    assert [row["flags"] for row in parsed.rows.to_pylist()] == [16, 16]
+    assert [(row["line"], row["column"], row["code"]) for row in parsed.rejects.to_pylist()] == [
+        (3, None, "QUOTE_EMPTY"),
+        (4, "bid_price", "NUMBER_INVALID"),
+    ]
