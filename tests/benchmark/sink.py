@@ -41,7 +41,8 @@ from k2common.iceberg.tables import ensure_tables
 from k2common.kafka.producer import TransactionalProducer
 from k2common.provision import ProvisionSettings, provision
 from k2common.registry.client import SchemaRegistry
-from k2common.schemas.datasets import TRADES, avro_schema
+from k2common.registry.codec import MessageCodec
+from k2common.schemas.datasets import STATUS, TRADES, avro_schema
 from k2common.settings.load import load
 from k2common.testing.generator import trades_csv
 from k2common.testing.iceberg import START, first_version
@@ -51,6 +52,7 @@ from k2local.settings import LocalSettings
 from k2local.stack import LocalStack
 
 from tests.benchmark.fleet import _cpu, _dataset
+from tests.integration.sink.messages import statuses
 
 ROOT = Path(__file__).parents[2]
 BLOCK_ROWS = 500_000
@@ -88,12 +90,25 @@ def encoded(schema_id: int) -> list[EncodedBatch]:
 
 
 async def fill(settings: ProvisionSettings, batches: Sequence[EncodedBatch], blocks: int) -> None:
-    """Publish the block so often."""
+    """Publish the block so often, each time with the status that names its record batches."""
+    codec = await MessageCodec.open(SchemaRegistry(settings.registry), STATUS)
     async with TransactionalProducer(settings.kafka, "bench") as producer:
-        for _ in range(blocks):
+        for index in range(blocks):
             async with producer.transaction() as work:
-                for batch in batches:
-                    await work.send_batch(TRADES.topic.name, batch)
+                sent = [await work.send_batch(TRADES.topic.name, batch) for batch in batches]
+                await work.flush()
+                outputs = [
+                    {
+                        "topic": TRADES.topic.name,
+                        "partition": batch.partition,
+                        "base_offset": (await one).offset,
+                        "count": batch.count,
+                    }
+                    for batch, one in zip(batches, sent, strict=True)
+                ]
+                status, _ = statuses("BENCH", outputs)
+                value = codec.encode({**status, "index": index})
+                await work.send(STATUS.name, key=b"BENCH", value=value, partition=0)
 
 
 def kernel_round(

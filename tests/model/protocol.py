@@ -121,6 +121,8 @@ class Protocol:
         ahead = {p: end for p, end in ends.items() if end > (starts[p] or 0)}
         choices = [{p: (starts[p] or 0) + 1} for p in ahead] + ([ahead] if len(ahead) > 1 else [])
         for offsets in choices:
+            if state.public - sink.facts and self._has_stray(starts, offsets):
+                continue  # it waits until it has read all statuses that there are
             yield Work(
                 number=_unused(state),
                 kind="rows",
@@ -193,7 +195,8 @@ class Protocol:
 
     def _request(self, catalogue: Catalogue, work: Work, version: Version) -> Request:
         starts = dict(work.expected)
-        new = [(p, o) for p, end in work.offsets for o in range(starts[p] or 0, end or 0)]
+        passed = ((p, o) for p, end in work.offsets for o in range(starts[p] or 0, end or 0))
+        new = [place for place in passed if self.is_row(place)]
         snapshot = Snap(
             snapshot_id=work.number,
             parent_snapshot_id=catalogue.main,
@@ -289,9 +292,17 @@ class Protocol:
         posted = {upload for kind, upload in state.public if kind == "done"}
         ends = {}
         for partition, log in enumerate(self.scenario.log):
-            missing = [o for o, upload in enumerate(log) if upload not in posted]
+            strays = {o for p, o in self.scenario.strays if p == partition}
+            missing = [o for o, upload in enumerate(log) if upload not in posted and o not in strays]
             ends[partition] = missing[0] if missing else len(log)
         return ends
+
+    def is_row(self, place: Row) -> bool:
+        """Whether the sink writes the record to the table: a status names it."""
+        return place not in self.scenario.strays
+
+    def _has_stray(self, starts: Mapping[int, int | None], offsets: Mapping[int, int]) -> bool:
+        return any((starts[p] or 0) <= o < offsets.get(p, 0) for p, o in self.scenario.strays)
 
     def _complete(self, facts: frozenset[Fact]) -> Mapping[str, Progress]:
         return {upload: self._progress[upload] for kind, upload in sorted(facts) if kind == "done"}
@@ -311,6 +322,8 @@ class Protocol:
         found: dict[str, list[OffsetRange]] = {}
         for p, end in work.offsets:
             for o in range(starts[p] or 0, end or 0):
+                if not self.is_row((p, o)):
+                    continue
                 place = OffsetRange(epoch=0, partition=p, first=o, end=o + 1)
                 found.setdefault(self.scenario.log[p][o], []).append(place)
         return {upload: tuple(places) for upload, places in found.items()}

@@ -12,6 +12,7 @@ from k2common.iceberg import decision
 from k2common.iceberg.documents import STATE_TAG
 
 from tests.model.explorer import Broken, explore
+from tests.model.protocol import Protocol
 from tests.model.world import Scenario
 
 LIMIT = 200_000
@@ -43,6 +44,16 @@ SCENARIOS = {
         kinds=frozenset({"lost"}),
         disruptions=1,
         informed=True,
+    ),
+    "strays with the id of an upload and with one that nobody knows": Scenario(
+        log=(("A", "A", "X"), ("A",)),
+        strays=frozenset({(0, 1), (0, 2)}),
+        kinds=SINKS,
+        disruptions=1,
+        informed=True,
+    ),
+    "a stray before its upload, statuses heard at any time": Scenario(
+        log=(("A", "A"),), strays=frozenset({(0, 0)}), kinds=SINKS, disruptions=0
     ),
     "a retraction heard at any time": Scenario(log=ONE, retractable=("A",), kinds=SINKS, disruptions=0),
 }
@@ -98,7 +109,27 @@ def shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(change, "hidden_after", lambda *arguments, **others: {})
 
 
+def membership_by_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record is a row of the upload that it names itself, as before ADR 9."""
+    monkeypatch.setattr(Protocol, "is_row", lambda protocol, place: True)
+
+
+def strays_hide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strays stay out of the table, but what they say still counts for what is hidden."""
+    real = Protocol._arrived  # noqa: SLF001
+
+    def with_strays(protocol: Protocol, work: Any) -> Any:
+        with pytest.MonkeyPatch.context() as every:
+            every.setattr(Protocol, "is_row", lambda protocol, place: True)
+            return real(protocol, work)
+
+    monkeypatch.setattr(Protocol, "_arrived", with_strays)
+
+
+STRAYS = "strays with the id of an upload and with one that nobody knows"
 BREAKS = {
+    membership_by_field: (STRAYS, "not in the table exactly once"),
+    strays_hide: (STRAYS, "stay hidden as loading"),
     without_owner: ("two rows, any two disruptions", "not in the table exactly once"),
     without_tag: ("two rows, any two disruptions", "the tag is behind"),
     without_guard: ("two rows, any two disruptions", "not in the table exactly once|an offset goes back"),

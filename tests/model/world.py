@@ -64,12 +64,14 @@ Step = tuple[str, State]
 class Scenario:
     """The uploads of the rows in each partition, what becomes of them, and how much goes wrong at most.
 
+    `strays` are records that no status names, whatever upload they say that they are of.
     An upload that replaces another is posted once the other is shown. `kinds` are the disruptions to choose
     from, `disruptions` how many of them happen at most. `cut` as in `Catalogue.without`;
     `informed` sinks hear of everything before they do anything.
     """
 
     log: tuple[tuple[str, ...], ...]
+    strays: frozenset[Row] = frozenset()
     failed: frozenset[str] = frozenset()
     replaces: Mapping[str, str] = field(default_factory=dict)
     retractable: tuple[str, ...] = ()
@@ -80,11 +82,12 @@ class Scenario:
 
     def rows_of(self, upload: str) -> frozenset[Row]:
         places = ((p, o) for p, log in enumerate(self.log) for o in range(len(log)))
-        return frozenset((p, o) for p, o in places if self.log[p][o] == upload)
+        return frozenset(place for place in places if self.log[place[0]][place[1]] == upload) - self.strays
 
     @property
     def uploads(self) -> list[str]:
-        return sorted({upload for log in self.log for upload in log})
+        places = ((p, o) for p, log in enumerate(self.log) for o in range(len(log)))
+        return sorted({self.log[p][o] for p, o in places if (p, o) not in self.strays})
 
     def progress(self, upload: str) -> Progress:
         ends: dict[tuple[str, int], tuple[int, int]] = {}

@@ -13,11 +13,13 @@ from itertools import count
 from typing import Any
 
 import httpx
-from aiokafka import AIOKafkaProducer
-from k2common.schemas.datasets import TRADES
+from k2common.settings.kafka import KafkaSettings
+from k2common.settings.registry import RegistrySettings
 from k2common.testing.generator import ASX_ID, asx_files, quotes_csv, trades_csv
 from k2local.prometheus import Prometheus
 from k2local.testing import Fleet
+
+from tests.integration.sink.messages import write
 
 START = 1_772_400_000_000_000_000
 HEADER = "ts_event_ns,symbol,venue,price,size,sequence"
@@ -62,6 +64,8 @@ MAINTAINED = (
     "sum(k2_rows_purged_total) > 0",
 )
 LOAD_SECONDS = 0.7
+BROKEN = "01BROKEN000000000000000000"
+"""An upload of records that cannot be decoded."""
 POLL_SECONDS = 0.3
 WAIT_SECONDS = 120
 
@@ -176,14 +180,20 @@ class Scenes:
 
     def dead_letter(self) -> None:
         """Messages that are no records, among those of the uploads."""
-        asyncio.run(_produced(self.fleet.settings.bootstrap_servers, TRADES.topic.name, [b"no record"] * 3))
+        local = self.fleet.settings
+        kafka = KafkaSettings(bootstrap_servers=local.bootstrap_servers)
+        asyncio.run(write(kafka, RegistrySettings(url=local.registry_url), BROKEN, [b"no record"] * 3))
         self._until(lambda: len(self.fleet.data("iceberg-sink", "/v1/dead-letters")) == 3)
         (letter, *_) = self.fleet.data("iceberg-sink", "/v1/dead-letters")
         place = {"partition": letter["partition"], "offset": letter["offset"]}
         redriven = {"topic": letter["topic"], "offsets": [place]}
-        assert (
-            self._call("iceberg-sink", "/v1/dead-letters/redrive", json=redriven)["counts"]["redriven"] == 1
-        )
+
+        def is_redriven() -> bool:
+            answer = self._call("iceberg-sink", "/v1/dead-letters/redrive", json=redriven)
+            return bool(answer["counts"]["redriven"] == 1)
+
+        # Not before the commit that settles their upload.
+        self._until(is_redriven)
 
     def queries(self) -> None:
         """Each kind of query, and some that are refused."""
@@ -363,9 +373,3 @@ class Scenes:
 def _numbered(numbers: Sequence[int]) -> bytes:
     lines = [f"{START + n},{GAP},XTST,100.5,1,{n}" for n in numbers]
     return "\n".join([HEADER, *lines, ""]).encode()
-
-
-async def _produced(servers: str, topic: str, values: Sequence[bytes]) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
-        for value in values:
-            await producer.send_and_wait(topic, value, partition=0)

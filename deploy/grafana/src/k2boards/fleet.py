@@ -75,6 +75,11 @@ BOARD = Board(
                     description="Loops and tables whose work was begun anew after a neighbour failed.",
                     queries=[grown("k2_works_retried_total", by="job, work")],
                 ),
+                Panel(
+                    title="Messages skipped",
+                    description="Messages that could not be decoded, by the topic they lie in.",
+                    queries=[grown("k2_messages_skipped_total", by="job, topic")],
+                ),
             ],
         ),
         Row(

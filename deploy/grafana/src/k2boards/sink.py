@@ -129,8 +129,11 @@ BOARD = Board(
                 ),
                 Panel(
                     title="Dead letters",
-                    description="Messages that are no records, kept; and put back by a command.",
+                    description="Messages that are no records, kept and put back by a command; stray "
+                    "records, which belong to no upload.",
                     queries=[
+                        grown(f"k2_records_strayed_total{TABLE}", legend="stray"),
+                        grown(f"k2_source_positions_reversed_total{TABLE}", legend="out of order"),
                         grown(f"k2_messages_dead_lettered_total{TABLE}", legend="kept"),
                         grown(f"k2_messages_redriven_total{TABLE}", legend="put back"),
                     ],

@@ -9,6 +9,7 @@ from k2common.columnar.encode import RecordEncoder
 from k2common.http.app import create_app
 from k2common.http.viewer import documented
 from k2common.iceberg.catalog import open_catalog
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
@@ -46,6 +47,13 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
         chunks=await MessageCodec.open(registry, CHUNKS),
         statuses=await MessageCodec.open(registry, STATUS),
         positions=await MessageCodec.open(registry, POSITIONS),
+        undecodable=UndecodableMessages(
+            settings.kafka,
+            owner=f"csv-loader-undecodable-{settings.service.replica}",
+            keeps={CHUNKS.name, POSITIONS.name},
+            count=runtime.skipped,
+            now=runtime.clock.now,
+        ),
         instruments=Instruments(catalog, blocking=blocking),
         blocking=blocking,
         clock=runtime.clock,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
 from typing import Any
 
+from k2common.errors import RecordError
+from k2common.kafka.boundary import decode_boundary
 from k2common.kafka.positions import all_records
 from k2common.layouts.upload import UploadSpec
 from k2common.registry.codec import MessageCodec
@@ -44,8 +47,10 @@ async def expired(
     found: dict[str, Mapping[str, Any]] = {}
     for number in range(CLAIMS.partitions):
         for record in await all_records(settings, CLAIMS.name, number):
-            claim = await claims.decode(record.value)
-            found[claim["upload"]["upload_id"]] = claim
+            # What cannot be decoded is counted and kept by who follows the topic.
+            with suppress(RecordError), decode_boundary(record):
+                claim = await claims.decode(record.value)
+                found[claim["upload"]["upload_id"]] = claim
     wanted = [
         claim
         for claim in found.values()
@@ -66,8 +71,9 @@ async def _messages(
 ) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
     for record in await all_records(settings, topic.name, partition):
-        message = dict(await codec.decode(record.value))
-        # Of a chunk its place in the upload is enough.
-        message.pop("payload", None)
-        found.append(message)
+        with suppress(RecordError), decode_boundary(record):
+            message = dict(await codec.decode(record.value))
+            # Of a chunk its place in the upload is enough.
+            message.pop("payload", None)
+            found.append(message)
     return found

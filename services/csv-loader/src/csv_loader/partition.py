@@ -6,16 +6,16 @@ See docs/adr/0004-loader-positions.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from k2common.domain.progress import CHUNKS_EXPIRED
-from k2common.errors import SetupError
+from k2common.errors import RecordError
+from k2common.kafka.boundary import UndecodableMessages, decode_boundary
 from k2common.kafka.consumer import MessageReader
-from k2common.kafka.positions import last_record, log_start
+from k2common.kafka.positions import last_decoded, log_start
 from k2common.kafka.producer import Transaction, TransactionalProducer
-from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import bound, get_logger
 from k2common.observability.tracing import inject, joined, tracer
 from k2common.registry.codec import MessageCodec
@@ -47,6 +47,7 @@ class Tools:
     chunks: MessageCodec
     statuses: MessageCodec
     positions: MessageCodec
+    undecodable: UndecodableMessages
     instruments: Instruments
     blocking: Blocking
     clock: Clock
@@ -123,11 +124,19 @@ class PartitionLoader:
                 await asyncio.wait({following})
 
     async def _position(self) -> Position:
-        record = await last_record(self._kafka, POSITIONS.name, self._partition)
-        if record.value is None:
-            raise SetupError(f"the position of partition {self._partition} was deleted")
-        message = await self._tools.positions.decode(record.value)
-        return Position(offset=message["offset"], attempts=message["attempts"])
+        """The last record that is a position of this partition; others are passed."""
+
+        async def decoded(record: Any) -> Position | None:
+            try:
+                with decode_boundary(record):
+                    return _position_of(await self._tools.positions.decode(record.value), self._partition)
+            except RecordError as error:
+                self._tools.undecodable.skip(record, error)
+                return None
+
+        position = await last_decoded(self._kafka, POSITIONS.name, self._partition, decoded)
+        await self._tools.undecodable.keep()
+        return position
 
     async def _held(self, producer: TransactionalProducer, position: Position) -> Position:
         """The position, or the log's start where that lies behind it: what was lost fails by name."""
@@ -182,14 +191,24 @@ class PartitionLoader:
         place = (CHUNKS.name, self._partition)
         offset = (await reader.positions())[place]
         self._lag.came(messages, beyond=max(0, reader.known_end(place) - offset))
-        chunks = [await self._processed(message) for message in messages]
+        decoded = [(record, chunk) for record in messages if (chunk := await self._chunk(record)) is not None]
+        await self._tools.undecodable.keep()
+        chunks = [await self._processed(record, chunk) for record, chunk in decoded]
         attempts = MAX_ATTEMPTS if self._isolated else 0
         return Batch(chunks=chunks, position=Position(offset=offset, attempts=attempts))
 
-    async def _processed(self, record: Any) -> Processed:
-        tools = self._tools
-        message = await tools.chunks.decode(record.value)
-        chunk = Chunk(message=message, upload=UploadSpec.from_avro(message["upload"]))
+    async def _chunk(self, record: Any) -> Chunk | None:
+        """The chunk; None for a message that is none, which is passed."""
+        try:
+            with decode_boundary(record):
+                message = await self._tools.chunks.decode(record.value)
+                return Chunk.from_avro(message, place=(record.partition, record.offset))
+        except RecordError as error:
+            self._tools.undecodable.skip(record, error)
+            return None
+
+    async def _processed(self, record: Any, chunk: Chunk) -> Processed:
+        tools, message = self._tools, chunk.message
         if chunk.upload.upload_id in self._expired:
             return Processed(chunk=chunk, failure=CHUNKS_EXPIRED)
         upload_id, index = chunk.upload.upload_id, message["index"]
@@ -275,3 +294,10 @@ class PartitionLoader:
         message = status(processed, outputs, epoch=self._kafka.epoch, now=tools.clock.now())
         key = processed.chunk.upload.upload_id.encode()
         await work.send(STATUS.name, key=key, value=tools.statuses.encode(message), headers=processed.trace)
+
+
+def _position_of(message: Mapping[str, Any], partition: int) -> Position:
+    """Raises ValueError for the position of another partition, or none that could be."""
+    if message["partition"] != partition or message["offset"] < 0 or message["attempts"] < 0:
+        raise ValueError(f"no position of partition {partition}: {dict(message)}")
+    return Position(offset=message["offset"], attempts=message["attempts"])

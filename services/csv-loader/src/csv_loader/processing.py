@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 from k2common.columnar.encode import RecordEncoder
@@ -18,7 +18,7 @@ from k2common.layouts.model import Layout
 from k2common.layouts.parser import Parsed, UnparseableError, parse
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.tracing import Carried
-from k2common.schemas.datasets import DATASETS, REJECTS, Dataset
+from k2common.schemas.datasets import DATASETS, MARKET_DATASETS, REJECTS, Dataset
 
 UNPARSEABLE = "CHUNK_UNPARSEABLE"
 
@@ -29,6 +29,19 @@ class Chunk:
 
     message: Mapping[str, Any]
     upload: UploadSpec
+    place: tuple[int, int] | None = None
+    """Partition and offset of ingest.chunks; None for an end that no message states."""
+
+    @classmethod
+    def from_avro(cls, message: Mapping[str, Any], *, place: tuple[int, int] | None = None) -> Self:
+        """The chunk of a decoded message that lies at `place`.
+
+        Raises ValueError for one of a dataset that there is not.
+        """
+        upload = UploadSpec.from_avro(message["upload"])
+        if upload.dataset not in MARKET_DATASETS:
+            raise ValueError(f"there is no dataset {upload.dataset!r}")
+        return cls(message=message, upload=upload, place=place)
 
     @property
     def payload(self) -> bytes:
@@ -144,6 +157,7 @@ def status(
 ) -> dict[str, Any]:
     """The message of ingest.status for a chunk whose batches lie at `places`."""
     message, upload = processed.chunk.message, processed.chunk.upload
+    partition, offset = processed.chunk.place or (None, None)
     return {
         "upload_id": upload.upload_id,
         "dataset": upload.dataset,
@@ -166,6 +180,8 @@ def status(
         "failure": processed.failure,
         "failure_reason": processed.failure_reason,
         "processed_at": now,
+        "chunk_partition": partition,
+        "chunk_offset": offset,
     }
 
 

@@ -14,6 +14,7 @@ from k2common.iceberg.documents import head_version
 from k2common.iceberg.gaps import GapStore
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.tags import Tags
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
@@ -49,6 +50,7 @@ from iceberg_sink.maintenance import Maintenance, Upkeep
 from iceberg_sink.maintenance_routes import MaintenanceRoutes
 from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from iceberg_sink.openapi import api
+from iceberg_sink.redrive_marks import RedriveMarks
 from iceberg_sink.redriving import Redriver
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.settling import Settling
@@ -75,12 +77,28 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         catalog = failpoints.forgetful(await blocking.run(open_catalog, settings.iceberg))
         heads = [await blocking.run(_head, catalog, d.table) for d in MARKET_DATASETS.values()]
         codec = await MessageCodec.open(registry, STATUS)
-        statuses = Statuses(settings.kafka, codec=codec, starts=earliest_resume(heads, STATUS))
+        undecodable = UndecodableMessages(
+            settings.kafka,
+            owner=f"iceberg-sink-undecodable-{settings.service.replica}",
+            keeps={STATUS.name, COMMANDS.name, REDRIVES.name},
+            count=runtime.skipped,
+            now=runtime.clock.now,
+        )
+        statuses = Statuses(
+            settings.kafka, codec=codec, starts=earliest_resume(heads, STATUS), undecodable=undecodable
+        )
         commands = Commands(
             settings.kafka,
             codec=await MessageCodec.open(registry, COMMANDS),
             starts=earliest_resume(heads, COMMANDS),
             clock=runtime.clock,
+            undecodable=undecodable,
+        )
+        marks = RedriveMarks(
+            settings.kafka,
+            codec=await MessageCodec.open(registry, REDRIVES),
+            named=statuses.named,
+            undecodable=undecodable,
         )
         commits = await MessageCodec.open(registry, COMMITS)
         settling = Settling(catalog=catalog, statuses=statuses, commands=commands, blocking=blocking)
@@ -90,6 +108,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             reader=VersionReader(catalog),
             statuses=statuses,
             commands=commands,
+            marks=marks,
             settling=settling,
             blocking=blocking,
             clock=runtime.clock,
@@ -167,7 +186,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         )
 
         async def ready(stop: asyncio.Event) -> None:
-            followers = (statuses.follower, commands.follower)
+            followers = (statuses.follower, commands.follower, marks.follower)
             if all([await follower.until_caught_up(stop) for follower in followers]):
                 runtime.readiness.ready(FOLLOWING)
 
@@ -201,6 +220,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         works_of_service = {
             "statuses": statuses.follower.run,
             "commands": commands.follower.run,
+            "redrives": marks.follower.run,
             "settling": settling.run,
             "ready": ready,
             "share": share.run,

@@ -11,17 +11,16 @@ from typing import Any, Literal
 
 from k2common.errors import RecordError
 from k2common.hidden import OffsetRange, Reason
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
-from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import Clock
-from k2common.schemas.datasets import CHUNKS, COMMANDS
+from k2common.schemas.datasets import CHUNKS, COMMANDS, MARKET_DATASETS
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Version
 
 from iceberg_sink.visibility import Commanded, Ranges
 
-log = get_logger(__name__)
 CANCEL_LASTS = timedelta(milliseconds=CHUNKS.retention_ms or 0)
 """After so long the upload's chunks are gone, so none of its rows can come any more."""
 
@@ -46,11 +45,14 @@ class Commands:
         codec: MessageCodec,
         starts: Mapping[int, int] | None,
         clock: Clock,
+        undecodable: UndecodableMessages | None = None,
     ) -> None:
         self._codec = codec
         self._clock = clock
         self._open: dict[str, dict[str, Command]] = defaultdict(dict)
-        self.follower = Follower(settings, COMMANDS, on_record=self._take, starts=starts)
+        self.follower = Follower(
+            settings, COMMANDS, on_record=self._take, starts=starts, undecodable=undecodable
+        )
 
     def pending(self, dataset: str) -> Commanded:
         """What is to be taken back from the dataset's table; a copy, so a thread may read it."""
@@ -80,11 +82,7 @@ class Commands:
         return starts
 
     async def _take(self, record: Any) -> None:
-        place = (record.partition, record.offset)
-        try:
-            self.add(await self._codec.decode(record.value), place=place)
-        except RecordError as error:
-            log.error("a command cannot be read", partition=place[0], offset=place[1], error=str(error))
+        self.add(await self._codec.decode(record.value), place=(record.partition, record.offset))
 
     def add(self, command: Mapping[str, Any], *, place: tuple[int, int]) -> None:
         """Take one command that lies at `place`; a later one for the same upload counts.
@@ -92,7 +90,7 @@ class Commands:
         Raises RecordError for one that is no retraction or cancellation.
         """
         kind, arguments = command["kind"], command["arguments"]
-        if kind not in ("retract", "cancel") or "dataset" not in arguments:
+        if kind not in ("retract", "cancel") or arguments.get("dataset") not in MARKET_DATASETS:
             raise RecordError(f"no command that the sink knows: {kind!r} {dict(arguments)}")
         self._open[arguments["dataset"]][command["upload_id"]] = Command(
             kind=kind,

@@ -52,6 +52,8 @@ class Tally:
         metrics.files.labels(table).inc(len(written.files))
         metrics.file_bytes.labels(table).inc(sum(file.file_size_in_bytes for file in written.files))
         metrics.dead_letters.labels(table).inc(len(step.letters))
+        if step.strays:
+            metrics.strayed.labels(table).inc(step.strays)
         metrics.redriven.labels(table).inc(written.rows_redriven)
         metrics.conflicted.labels(table).inc(result.tries - 1)
         metrics.tell_contents(table, result.totals)

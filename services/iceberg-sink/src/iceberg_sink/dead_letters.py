@@ -65,9 +65,13 @@ class DeadLetters:
                 "what writes them, or allow more with K2_SINK__DEAD_LETTER_SHARE"
             )
         deadline = self._clock.monotonic() + STATUS_SECONDS
-        return [await self._letter(entry, deadline) for entry in poison]
+        return [self._letter(entry, await self._upload(entry, deadline)) for entry in poison]
 
-    async def _letter(self, poison: Poison, deadline: float) -> DeadLetter:
+    def of_strays(self, strays: Sequence[Poison]) -> Sequence[DeadLetter]:
+        """The letters of records that belong to no upload; a stranger's flood of them stops nothing."""
+        return [self._letter(stray, None) for stray in strays]
+
+    def _letter(self, poison: Poison, upload_id: str | None) -> DeadLetter:
         return DeadLetter(
             topic=self._topic,
             epoch=self._epoch,
@@ -76,7 +80,7 @@ class DeadLetters:
             reason=poison.reason,
             lettered_at=self._clock.now(),
             schema_id=poison.schema_id,
-            upload_id=await self._upload(poison, deadline),
+            upload_id=upload_id,
             key=poison.key,
             value=poison.value,
         )

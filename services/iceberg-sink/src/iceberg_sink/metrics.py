@@ -9,11 +9,12 @@ from k2common.domain.numbering import Kind
 from k2common.hidden import Reason
 from k2common.iceberg.totals import Totals
 from k2common.observability.metrics import ROWS, SECONDS, TABLE, CollectorRegistry, Declarations, Label
-from k2common.schemas.datasets import DATASETS, QUOTES, TRADES
+from k2common.schemas.datasets import DATASETS, MARKET_DATASETS, QUOTES, TRADES
 
 from iceberg_sink.tasks import Task
 
 SUNK = Label(name="table", values=tuple(dataset.table for dataset in DATASETS.values()))
+NAMED = Label(name="table", values=tuple(dataset.table for dataset in MARKET_DATASETS.values()))
 NUMBERED = Label(name="table", values=(TRADES.table, QUOTES.table))
 KIND = Label(name="kind", values=tuple(map(str, Kind)))
 REASON = Label(name="reason", values=tuple(map(str, Reason)))
@@ -78,6 +79,18 @@ class SinkMetrics:
             "Messages kept as dead letters.",
             look="Above 0: something wrote what is no record; redrive it once the cause is mended.",
             labels=[SUNK],
+        )
+        self.strayed = made.counter(
+            "k2_records_strayed",
+            "Records that no status and no redrive names, kept as dead letters and out of the table.",
+            look="Above 0: something else than the loader writes to the table's topic.",
+            labels=[NAMED],
+        )
+        self.reversed = made.counter(
+            "k2_source_positions_reversed",
+            "Record batches whose chunk lies before the newest one of its partition, or was published twice.",
+            look="Above 0: rows may be there twice; the loader's transactions do not hold.",
+            labels=[NAMED],
         )
         self.redriven = made.counter(
             "k2_messages_redriven",

@@ -9,28 +9,32 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
 import pyarrow as pa
 from k2common.domain.dead_letters import DeadLetter, Position, redriven_header
+from k2common.errors import RecordError
 from k2common.hidden import Reason
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.predicates import Condition, among, both, equal, everything
 from k2common.iceberg.rows import scan_rows
+from k2common.kafka.boundary import decode_boundary
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.schemas.datasets import DEAD_LETTERS, MARKET_DATASETS, REDRIVES
+from k2common.schemas.datasets import DEAD_LETTERS, MARKET_DATASETS, REDRIVABLE, REDRIVES
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Version
 
 from iceberg_sink.commands import Commands
 from iceberg_sink.letter_rows import KEY
+from iceberg_sink.named_offsets import MARKET_TOPICS
 from iceberg_sink.settling import Settling
 from iceberg_sink.statuses import Statuses
 
@@ -46,6 +50,8 @@ class Fate(StrEnum):
     LOADING = "upload_is_loading"
     TAKEN_BACK = "upload_is_taken_back"
     EARLIER_EPOCH = "earlier_epoch"
+    CONTROL_TOPIC = "control_topic"
+    STRAY = "no_upload"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +107,11 @@ class Redriven:
 
 def fate(letter: DeadLetter, known: Known) -> Fate:
     """What a redrive does with the letter."""
+    if letter.topic not in REDRIVABLE:
+        # Services take these messages by their order; one that comes late is none of it.
+        return Fate.CONTROL_TOPIC
+    if letter.topic in MARKET_TOPICS and letter.upload_id is None:
+        return Fate.STRAY
     if letter.epoch < known.epoch:
         # Its mark may have gone with the topics of that epoch.
         return Fate.EARLIER_EPOCH
@@ -153,10 +164,11 @@ class Redriver:
 
         Raises TransientError when Kafka is away.
         """
-        marks = [
-            await self._codec.decode(record.value)
-            for record in await all_records(self._settings, REDRIVES.name, 0)
-        ]
+        marks = []
+        for record in await all_records(self._settings, REDRIVES.name, 0):
+            # What cannot be decoded is counted and kept by who follows the topic.
+            with suppress(RecordError), decode_boundary(record):
+                marks.append(await self._codec.decode(record.value))
         return frozenset(
             (mark["topic"], move["epoch"], move["partition"], move["offset"])
             for mark in marks

@@ -19,6 +19,8 @@ class Step:
     offsets: Mapping[int, int]
     written: Written = field(default_factory=Written)
     letters: Sequence[DeadLetter] = ()
+    strays: int = 0
+    """So many of the letters are records that belong to no upload."""
     came: bool = False
     """Whether record batches came for it."""
 

@@ -6,10 +6,11 @@ The table alone says how far the work is. Whatever fails, the work begins anew f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from k2common.columnar.record_batch import FetchedBatch
 from k2common.errors import Fenced, SetupError, TransientError
 from k2common.iceberg.catalog import Catalog, load_table
 from k2common.iceberg.commit import CommitResult, Proposal, commit
@@ -18,16 +19,17 @@ from k2common.iceberg.expiry import Retention
 from k2common.iceberg.reader import VersionReader
 from k2common.kafka.consumer import BatchReader
 from k2common.kafka.identity import identify
+from k2common.kafka.positions import high_watermarks
 from k2common.observability.logging import get_logger
 from k2common.observability.tracing import Carried
 from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.schemas.datasets import COMMANDS, STATUS, UPLOADS, VERSIONS, Dataset
+from k2common.schemas.datasets import COMMANDS, REDRIVES, STATUS, UPLOADS, VERSIONS, Dataset
 from k2common.versions import Version
 
 from iceberg_sink.announcer import Announcement, Announcer, unrecorded
-from iceberg_sink.batches import Writer
+from iceberg_sink.batches import Writer, Written
 from iceberg_sink.change import SinkChange
 from iceberg_sink.commands import Commands
 from iceberg_sink.counting import Tally
@@ -37,13 +39,18 @@ from iceberg_sink.intake import Intake, Pace
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
 from iceberg_sink.recorded import Recorded
+from iceberg_sink.redrive_marks import RedriveMarks
 from iceberg_sink.settings import IcebergSinkSettings, SinkSettings
 from iceberg_sink.settling import Settling
+from iceberg_sink.source_order import Reversal
 from iceberg_sink.statuses import Statuses
 from iceberg_sink.step import Step
+from iceberg_sink.stray_records import PartedBatches, StrayRecords
 from iceberg_sink.visibility import Commanded, is_due
 
 log = get_logger(__name__)
+STRAYS_LOGGED = 20
+"""So many of a commit are named in the log; all are dead letters."""
 IDLE_LOOK_SECONDS = 60.0
 """How often an owner without work makes sure that the table still is as it left it."""
 
@@ -68,6 +75,7 @@ class Tools:
     reader: VersionReader
     statuses: Statuses
     commands: Commands
+    marks: RedriveMarks
     settling: Settling
     blocking: Blocking
     clock: Clock
@@ -119,6 +127,7 @@ class TableWriter:
             self._announcer = self._new_announcer()
             await opened.enter_async_context(self._announcer.producer)
             head = await self._tools.blocking.run(self._head)
+            self._stray_records = await self._names_read(head)
             self._origin = await self._checked_origin()
             await self._announce_live()
             expected = self._offsets(head)
@@ -151,6 +160,29 @@ class TableWriter:
         finally:
             following.cancel()
             await asyncio.wait({following})
+
+    async def _names_read(self, head: Version | None) -> StrayRecords | None:
+        """What finds the strays among records from the head on; None for a topic that no status names."""
+        if not self._dataset.visibility:
+            return None
+        dataset, statuses, marks = self._dataset, self._tools.statuses, self._tools.marks
+        await statuses.reread(dataset.name, head, topic=dataset.topic.name)
+        ended = {} if head is None else head.ended
+        return StrayRecords(
+            dataset.topic.name,
+            epochs=[epoch for epoch in range(self._kafka.epoch, -1, -1) if epoch not in ended],
+            named=statuses.named,
+            followers=(statuses.follower, marks.follower),
+            watermarks=lambda: high_watermarks(
+                self._kafka, {topic.name: topic.partitions for topic in (STATUS, REDRIVES)}
+            ),
+            clock=self._tools.clock,
+            on_reversal=self._reversed,
+        )
+
+    def _reversed(self, reversal: Reversal) -> None:
+        self._tools.metrics.reversed.labels(self._dataset.table).inc()
+        log.error("source position reversed", table=self._dataset.table, **asdict(reversal))
 
     def _is_behind(self, step: Step, expected: Mapping[int, int | None]) -> bool:
         """Whether nothing but marks of transactions came for so long that retention may pass the offsets."""
@@ -191,12 +223,31 @@ class TableWriter:
             return Step(offsets=taken.moved)
         self._tally.came(taken.batches, intake)
         table = self._dataset.table
+        parted = await self._parted(taken.batches, stop)
+        if parted is None:
+            return None
         with self._tools.metrics.write_seconds.labels(table).time():
-            written = await self._writer.write(taken.batches)
+            written = await self._writer.write(parted.batches) if parted.batches else Written()
         failpoints.reached("sink.written")
-        letters = await self._letters.of(written.poison, rows=written.rows)
+        letters = await self._letters.of([*written.poison, *parted.beside], rows=written.rows)
         self._tools.metrics.behind.labels(table).set(await intake.behind())
-        return Step(offsets=taken.moved, written=written, letters=letters, came=True)
+        return Step(
+            offsets=taken.moved,
+            written=written,
+            letters=[*letters, *self._letters.of_strays(parted.strays)],
+            strays=len(parted.strays),
+            came=True,
+        )
+
+    async def _parted(self, batches: Sequence[FetchedBatch], stop: asyncio.Event) -> PartedBatches | None:
+        if self._stray_records is None:
+            return PartedBatches(batches=batches)
+        parted = await self._stray_records.part(batches, stop)
+        for stray in () if parted is None else parted.strays[:STRAYS_LOGGED]:
+            log.error(
+                "stray record", table=self._dataset.table, partition=stray.partition, offset=stray.offset
+            )
+        return parted
 
     def _patience(self) -> float:
         """How long to wait for rows before the table is looked at: what is told of an upload may show it."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from k2common.columnar.arrow import arrow_schema
 from k2common.columnar.decode import RecordDecoder, Schemas
 from k2common.columnar.evolution import Field, Unreadable, added
-from k2common.errors import RecordError
+from k2common.errors import K2Error, RecordError
 from k2common.iceberg.catalog import Catalog, Table
 from k2common.iceberg.evolving import add_columns, lacking, more_columns
 from k2common.observability.logging import get_logger
@@ -67,7 +67,10 @@ class WritersSchemas:
             subject = self._dataset.topic.subject
             if new and subject not in await self._registry.subjects(schema_id):
                 raise Unreadable(f"schema {schema_id} has other fields and is not one of {subject}")
-        except (Unreadable, KeyError, TypeError) as error:
+        except K2Error:
+            raise
+        # A foreign schema may have any form.
+        except Exception as error:  # noqa: BLE001
             self._refuse(schema_id, error)
             return
         self._schemas[schema_id], self._added[schema_id] = schema, new

@@ -94,6 +94,7 @@ class World:
             reader=VersionReader(self.catalog),
             statuses=None,  # type: ignore[arg-type]
             commands=None,  # type: ignore[arg-type]
+            marks=None,  # type: ignore[arg-type]
             settling=None,  # type: ignore[arg-type]
             blocking=self._blocking,
             clock=Clock(),  # type: ignore[arg-type]

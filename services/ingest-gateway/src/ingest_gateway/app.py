@@ -12,6 +12,7 @@ from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.hidden_files import hidden_files
 from k2common.iceberg.reader import VersionReader
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.layouts.catalogue import Catalogue
 from k2common.registry.client import SchemaRegistry
@@ -87,6 +88,13 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             on_claim=resume,
             files=hidden_files(catalog),
             blocking=blocking,
+            undecodable=UndecodableMessages(
+                settings.kafka,
+                owner=f"ingest-gateway-undecodable-{replica}",
+                keeps={CLAIMS.name},
+                count=runtime.skipped,
+                now=runtime.clock.now,
+            ),
         )
         finals = Finals(
             tracker=tracker,

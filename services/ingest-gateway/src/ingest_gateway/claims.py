@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from random import Random
 from typing import Any, Self
 
 from k2common.columnar.partition import partition_of
-from k2common.errors import TransientError
+from k2common.errors import RecordError, TransientError
+from k2common.kafka.boundary import decode_boundary
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.layouts.cutter import CutPosition
@@ -155,9 +156,11 @@ class _Partition:
             await self._opened.enter_async_context(producer)
             self._claims = {}
             for record in await all_records(self._settings, CLAIMS.name, self._number):
-                message = await self._codec.decode(record.value)
-                claim = Claim.from_avro(message, trace=carried(record.headers))
-                self._claims[claim.key] = claim
+                # What cannot be decoded is counted and kept by the follower of the claims.
+                with suppress(RecordError), decode_boundary(record):
+                    message = await self._codec.decode(record.value)
+                    claim = Claim.from_avro(message, trace=carried(record.headers))
+                    self._claims[claim.key] = claim
             self._producer = producer
         return self._producer
 

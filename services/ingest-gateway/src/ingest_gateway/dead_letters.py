@@ -8,17 +8,14 @@ from typing import Any, TypeAlias
 
 from k2common.domain.dead_letters import DeadLetter
 from k2common.domain.progress import Progress
-from k2common.errors import RecordError
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
-from k2common.observability.logging import get_logger
 from k2common.schemas.datasets import DEAD_LETTER_TOPICS, Topic, dead_letter_topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Version
 
 Place: TypeAlias = tuple[str, int, int]
 """Topic, epoch, partition."""
-
-log = get_logger(__name__)
 
 
 class DeadLetters:
@@ -32,20 +29,21 @@ class DeadLetters:
         self._back: dict[str, dict[Place, dict[int, tuple[int, int]]]] = defaultdict(dict)
         self.reached: Callable[[str], int] = lambda _: 0
 
-    def follower(self, settings: KafkaSettings, *, changed: Callable[[], None]) -> Follower:
+    def follower(
+        self,
+        settings: KafkaSettings,
+        *,
+        changed: Callable[[], None],
+        undecodable: UndecodableMessages | None = None,
+    ) -> Follower:
         """A follower that feeds this object and calls `changed` after each letter."""
 
         async def on_record(record: Any) -> None:
-            try:
-                letter = DeadLetter.of_message(key=None, value=None, headers=record.headers)
-            except RecordError as error:
-                log.error("a dead letter cannot be read", topic=record.topic, error=str(error))
-                return
-            self.add(letter)
+            self.add(DeadLetter.of_message(key=None, value=None, headers=record.headers))
             changed()
 
         first, *more = DEAD_LETTER_TOPICS
-        follower = Follower(settings, first, on_record=on_record, more=more)
+        follower = Follower(settings, first, on_record=on_record, more=more, undecodable=undecodable)
         self.reached = lambda topic: follower.position(topic, 0)
         return follower
 

@@ -13,16 +13,16 @@ from typing import Any, TypeAlias
 from k2common.domain.progress import Progress
 from k2common.errors import RecordError
 from k2common.hidden import Files, Hidden
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.layouts.upload import UploadSpec
-from k2common.observability.logging import get_logger
 from k2common.observability.tracing import Carried, carried
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.versions import load_hidden
-from k2common.schemas.datasets import CLAIMS, COMMITS, REDRIVES, STATUS, UPLOADS, Topic
+from k2common.schemas.datasets import CLAIMS, COMMITS, MARKET_DATASETS, REDRIVES, STATUS, UPLOADS, Topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions import Version
 
@@ -33,7 +33,6 @@ from ingest_gateway.dead_letters import DeadLetters
 KEPT_VERSIONS = 20_000
 """Versions kept per table. An upload that waited for longer is answered with the oldest that is kept."""
 
-log = get_logger(__name__)
 Take: TypeAlias = Callable[[Mapping[str, Any], Carried], Awaitable[None]]
 """Takes a message and the trace that it carries."""
 
@@ -128,7 +127,12 @@ class Tracker:
         return claim
 
     def on_status(self, record: Mapping[str, Any]) -> None:
-        """Take the status of a chunk."""
+        """Take the status of a chunk.
+
+        Raises RecordError for one of a dataset that there is not.
+        """
+        if record["dataset"] not in MARKET_DATASETS:
+            raise RecordError(f"there is no dataset {record['dataset']!r}")
         upload = self._upload(record["upload_id"])
         upload.changed_at = self.clock.now()
         if not record["terminal"] and record["index"] > upload.counted:
@@ -183,10 +187,12 @@ async def follow(
     on_claim: Callable[[Claim], None],
     files: Files,
     blocking: Blocking,
+    undecodable: UndecodableMessages,
 ) -> list[Follower]:
     """Followers that feed the tracker; each claim is handed to `on_claim` as well.
 
-    `files` are for what versions hide, and are read in a thread of `blocking`.
+    `files` are for what versions hide, and are read in a thread of `blocking`. Messages that cannot be
+    decoded go to `undecodable`.
     """
 
     async def claimed(record: Mapping[str, Any], trace: Carried) -> None:
@@ -205,9 +211,9 @@ async def follow(
         (REDRIVES, _plain(tracker.on_redrive)),
     )
     return [
-        tracker.dead_letters.follower(settings, changed=tracker.notify),
+        tracker.dead_letters.follower(settings, changed=tracker.notify, undecodable=undecodable),
         *[
-            _follower(settings, topic, await MessageCodec.open(registry, topic), take)
+            _follower(settings, topic, await MessageCodec.open(registry, topic), take, undecodable)
             for topic, take in takers
         ],
     ]
@@ -220,19 +226,14 @@ def _plain(on_record: Callable[[Mapping[str, Any]], None]) -> Take:
     return take
 
 
-def _follower(settings: KafkaSettings, topic: Topic, codec: MessageCodec, take: Take) -> Follower:
+def _follower(
+    settings: KafkaSettings,
+    topic: Topic,
+    codec: MessageCodec,
+    take: Take,
+    undecodable: UndecodableMessages,
+) -> Follower:
     async def on_record(record: Any) -> None:
-        try:
-            message = await codec.decode(record.value)
-        except RecordError as error:
-            log.error(
-                "a message cannot be read",
-                topic=topic.name,
-                partition=record.partition,
-                offset=record.offset,
-                error=str(error),
-            )
-            return
-        await take(message, carried(record.headers))
+        await take(await codec.decode(record.value), carried(record.headers))
 
-    return Follower(settings, topic, on_record=on_record)
+    return Follower(settings, topic, on_record=on_record, undecodable=undecodable)

@@ -16,6 +16,7 @@ from k2common.http.viewer import documented
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
@@ -80,6 +81,10 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
             blocking=blocking,
             readiness=runtime.readiness,
             first_reads=first_reads,
+            # The sink keeps the dead letters of announcements.
+            undecodable=UndecodableMessages(
+                settings.kafka, owner="query-service-undecodable", count=runtime.skipped
+            ),
         )
         metrics.statements.source = lambda: {(): sandbox.running}
         metrics.statements_waiting.source = lambda: {(): sandbox.waiting}

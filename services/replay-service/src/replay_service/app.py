@@ -12,6 +12,7 @@ from k2common.http.queries import install_query_problems
 from k2common.http.viewer import documented
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
@@ -41,6 +42,13 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
         registry = SchemaRegistry(settings.registry)
         catalog = await blocking.run(open_catalog, settings.iceberg)
         reader = VersionReader(catalog)
+        undecodable = UndecodableMessages(
+            settings.kafka,
+            owner=f"replay-service-undecodable-{settings.service.replica}",
+            keeps={SESSIONS.name},
+            count=runtime.skipped,
+            now=runtime.clock.now,
+        )
         versions = VersionFollower(
             settings.kafka,
             reader=reader,
@@ -48,11 +56,13 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             tables=[TRADES.table, QUOTES.table],
             blocking=blocking,
             readiness=runtime.readiness,
+            undecodable=undecodable,
         )
         sessions = Sessions(
             settings.kafka,
             codec=await MessageCodec.open(registry, SESSIONS),
             replica=settings.service.replica,
+            undecodable=undecodable,
         )
         routes = Routes(
             sessions=sessions,

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from k2common.errors import RecordError
 from k2common.http.problems import Problem
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.kafka.producer import TransactionalProducer
-from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import SESSIONS
 from k2common.settings.kafka import KafkaSettings
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +35,20 @@ class Session:
 class Sessions:
     """All sessions as the topic tells them."""
 
-    def __init__(self, settings: KafkaSettings, *, codec: MessageCodec, replica: str) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        codec: MessageCodec,
+        replica: str,
+        undecodable: UndecodableMessages | None = None,
+    ) -> None:
         self._settings = settings
         self._codec = codec
         self._replica = replica
         self._lock = asyncio.Lock()
         self._known: dict[str, Session] = {}
-        self.follower = Follower(settings, SESSIONS, on_record=self._take)
+        self.follower = Follower(settings, SESSIONS, on_record=self._take, undecodable=undecodable)
 
     async def write(self, session: Session) -> None:
         """Create the session or change it.
@@ -76,10 +80,5 @@ class Sessions:
         return sorted(known, key=lambda session: session.session_id, reverse=True)
 
     async def _take(self, record: Any) -> None:
-        try:
-            fields: Mapping[str, Any] = await self._codec.decode(record.value)
-        except RecordError as error:
-            log.error("a session cannot be read", offset=record.offset, error=str(error))
-            return
-        session = Session(**fields)
+        session = Session(**await self._codec.decode(record.value))
         self._known[session.session_id] = session

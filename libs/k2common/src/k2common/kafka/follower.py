@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import ConsumerRecord
 
-from k2common.errors import TransientError
+from k2common.errors import RecordError, TransientError
+from k2common.kafka.boundary import UndecodableMessages, decode_boundary
 from k2common.kafka.consumer import MessageReader, Place
 from k2common.schemas.datasets import Topic
 from k2common.settings.kafka import KafkaSettings
@@ -20,6 +21,7 @@ POLL_SECONDS = 0.02
 class Follower:
     """Hands each record of `topic`, and of `more`, to `on_record`, in order per partition.
 
+    A message about which `on_record` raises is passed, as `undecodable` says: see `decode_boundary`.
     `starts` are of `topic` alone. `caught_up` is set once the records that the topics held when `run` began
     have been handed over. After a TransientError `run` may be called again: it goes on where it was. A start
     that the log no longer holds counts as its beginning.
@@ -33,8 +35,11 @@ class Follower:
         on_record: Callable[[ConsumerRecord], Awaitable[None]],
         starts: Mapping[int, int] | None = None,
         more: Sequence[Topic] = (),
+        undecodable: UndecodableMessages | None = None,
     ) -> None:
+        """Without `undecodable` such messages are logged alone."""
         self.caught_up = asyncio.Event()
+        self._undecodable = undecodable or UndecodableMessages(settings, owner="", count=lambda _: None)
         self._settings = settings
         self._topic = topic
         self._on_record = on_record
@@ -48,9 +53,12 @@ class Follower:
 
     @property
     def positions(self) -> Mapping[int, int]:
-        """The next offset per partition of `topic`; one whose start is not known yet is left out."""
+        """The next offset per partition of `topic`; one whose start is not known yet is left out.
+
+        It is the first offset whose dead letter is not written yet, if there is one.
+        """
         return {
-            partition: at
+            partition: at if (kept := self._undecodable.first_pending(name, partition)) is None else kept
             for (name, partition), at in self._positions.items()
             if name == self._topic.name and at is not None
         }
@@ -96,7 +104,17 @@ class Follower:
                 self._positions.update(at)
                 if all(at[place] >= end for place, end in ends.items()):
                     self.caught_up.set()
-                for records in (await reader.fetch(limit=BATCH, wait_seconds=WAIT_SECONDS)).values():
+                fetched = await reader.fetch(limit=BATCH, wait_seconds=WAIT_SECONDS)
+                for records in fetched.values():
                     for record in records:
-                        await self._on_record(record)
+                        await self._hand_over(record)
                         self._positions[(record.topic, record.partition)] = record.offset + 1
+                if not fetched or self._undecodable.is_due():
+                    await self._undecodable.keep()
+
+    async def _hand_over(self, record: ConsumerRecord) -> None:
+        try:
+            with decode_boundary(record):
+                await self._on_record(record)
+        except RecordError as error:
+            self._undecodable.skip(record, error)

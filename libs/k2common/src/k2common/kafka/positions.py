@@ -7,8 +7,9 @@ position that is stale doubles rows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -16,27 +17,43 @@ from aiokafka.errors import KafkaError
 from k2common.errors import SetupError, TransientError
 from k2common.settings.kafka import KafkaSettings
 
+Decoded = TypeVar("Decoded")
 FIRST_WINDOW = 200
 WINDOW_GROWTH = 8
 RETRY_SECONDS = 0.01
 
 
 async def last_record(settings: KafkaSettings, topic: str, partition: int) -> ConsumerRecord:
-    """The last committed record of the partition.
+    """The last committed record of the partition. Raises as `last_decoded`."""
+
+    async def itself(record: ConsumerRecord) -> ConsumerRecord:
+        return record
+
+    return await last_decoded(settings, topic, partition, itself)
+
+
+async def last_decoded(
+    settings: KafkaSettings,
+    topic: str,
+    partition: int,
+    decode: Callable[[ConsumerRecord], Awaitable[Decoded | None]],
+) -> Decoded:
+    """What `decode` makes of the last committed record of the partition of which it makes anything.
 
     Raises SetupError when there is none (such partitions are seeded when the topic is made), TransientError
     when the broker does not answer or a transaction stays open for longer than a request may take.
     """
     async with _at_end(settings, TopicPartition(topic, partition)) as (consumer, begin, end):
-        window = FIRST_WINDOW
+        window, below = FIRST_WINDOW, end
         while True:
             start = max(begin, end - window)
-            records = await _read(consumer, TopicPartition(topic, partition), start, end)
-            if records:
-                return records[-1]
+            records = await _read(consumer, TopicPartition(topic, partition), start, below)
+            for record in reversed([record for record in records if record.offset < below]):
+                if (decoded := await decode(record)) is not None:
+                    return decoded
             if start == begin:
                 raise SetupError(f"partition {partition} of {topic} is empty; it was not provisioned")
-            window *= WINDOW_GROWTH
+            window, below = window * WINDOW_GROWTH, start
 
 
 async def all_records(settings: KafkaSettings, topic: str, partition: int) -> list[ConsumerRecord]:
@@ -59,6 +76,26 @@ async def log_start(settings: KafkaSettings, topic: str, partition: int) -> int:
             return int((await consumer.beginning_offsets([place]))[place])
     except KafkaError as error:
         raise TransientError(f"the start of {place} could not be read: {error}") from error
+
+
+async def high_watermarks(
+    settings: KafkaSettings, topics: Mapping[str, int]
+) -> Mapping[tuple[str, int], int]:
+    """The offset after the last record of each topic and partition, open transactions' records too.
+
+    `topics` has the number of partitions of each. Every record that was acknowledged before the call lies
+    below. Raises TransientError when the broker does not answer.
+    """
+    places = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+    try:
+        async with (
+            asyncio.timeout(settings.request_timeout_seconds),
+            _consumer(settings, "read_uncommitted") as consumer,
+        ):
+            ends = await consumer.end_offsets(places)
+    except (KafkaError, TimeoutError) as error:
+        raise TransientError(f"the ends of {sorted(topics)} could not be read: {error}") from error
+    return {(place.topic, place.partition): end for place, end in ends.items()}
 
 
 @asynccontextmanager

@@ -17,6 +17,10 @@ from k2common.settings.loopback import is_loopback
 from k2common.settings.registry import RegistrySettings
 
 COMPATIBILITY = "BACKWARD"
+LARGEST_ID = 2**31 - 1
+"""Registries count with signed 32 bits; asked for a larger id some answer as if they were failing."""
+ABSENT = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND, httpx.codes.UNPROCESSABLE_ENTITY})
+"""Answers that say that there is no such schema, and not that the registry is unavailable."""
 REFUSED = frozenset({httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY})
 
 
@@ -64,15 +68,34 @@ class SchemaRegistry:
     async def schema(self, schema_id: int) -> Mapping[str, Any]:
         """The writer's schema with this id.
 
-        Raises RecordError when the registry knows no such id, TransientError when it is away.
+        Raises RecordError when the registry knows no such id or its schema is none of Avro, TransientError
+        when it is away.
         """
         if schema_id not in self._by_id:
-            async with self._reached():
-                found = await self._client.get_by_id(schema_id)
-            if found is None:
-                raise RecordError(f"the registry has no schema {schema_id}")
-            self._by_id[schema_id] = found.raw_schema
+            self._by_id[schema_id] = await self._fetched(schema_id)
         return self._by_id[schema_id]
+
+    async def _fetched(self, schema_id: int) -> Mapping[str, Any]:
+        absent = RecordError(f"the registry has no schema {schema_id}")
+        if not 0 < schema_id <= LARGEST_ID:
+            raise absent
+        async with self._reached():
+            try:
+                found = await self._client.get_by_id(schema_id)
+            except ClientError as error:
+                if error.http_code in ABSENT:
+                    raise absent from error
+                raise
+            except (httpx.HTTPError, json.JSONDecodeError):
+                raise
+            # The client parses what it is given: a schema of another kind, or one that is none at all.
+            except Exception as error:
+                raise RecordError(f"schema {schema_id} is none of Avro: {error}") from error
+        if found is None:
+            raise absent
+        if not isinstance(found.raw_schema, dict):
+            raise RecordError(f"schema {schema_id} is no record")
+        return found.raw_schema
 
     async def subjects(self, schema_id: int) -> frozenset[str]:
         """The subjects under which the schema is registered.
@@ -87,5 +110,6 @@ class SchemaRegistry:
     async def _reached(self) -> AsyncIterator[None]:
         try:
             yield
-        except (httpx.TransportError, ClientError) as error:
+        # What is no JSON comes from something in front of the registry.
+        except (httpx.TransportError, ClientError, json.JSONDecodeError) as error:
             raise TransientError(f"the schema registry at {self._url} does not answer: {error}") from error

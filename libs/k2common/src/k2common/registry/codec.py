@@ -50,8 +50,9 @@ class MessageCodec:
     async def decode(self, value: bytes | None) -> Mapping[str, Any]:
         """The message that was framed.
 
-        Raises RecordError for bytes that are no message, TransientError when the registry is away and the
-        writer's schema is not known yet.
+        Raises RecordError for bytes that are no message, whatever the Avro library says of them or of the
+        schema that they name; TransientError when the registry is away and the writer's schema is not known
+        yet.
         """
         if value is None or len(value) < FRAME_BYTES or value[0]:
             raise RecordError("the value does not begin with the registry's five bytes")
@@ -59,8 +60,9 @@ class MessageCodec:
         stream = io.BytesIO(value[FRAME_BYTES:])
         try:
             message: Any = fastavro.schemaless_reader(stream, writer, self._schema)
-        except (ValueError, TypeError, KeyError, EOFError, IndexError) as error:
-            raise RecordError(f"the value is not of its schema: {error}") from error
+        # What fastavro says of bytes or schemas that it was not made for has no common type.
+        except Exception as error:
+            raise RecordError(f"the value is not of its schema: {type(error).__name__}: {error}") from error
         if stream.read(1):
             raise RecordError("bytes follow the record")
         fields: Mapping[str, Any] = message
@@ -68,5 +70,10 @@ class MessageCodec:
 
     async def _writer(self, schema_id: int) -> Any:
         if schema_id not in self._writers:
-            self._writers[schema_id] = fastavro.parse_schema(dict(await self._registry.schema(schema_id)))
+            schema = await self._registry.schema(schema_id)
+            try:
+                self._writers[schema_id] = fastavro.parse_schema(dict(schema))
+            # A schema of another kind than Avro fails in many ways.
+            except Exception as error:
+                raise RecordError(f"schema {schema_id} is none of Avro: {error}") from error
         return self._writers[schema_id]

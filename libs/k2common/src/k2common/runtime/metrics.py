@@ -14,9 +14,11 @@ from k2common.observability.metrics import (
     Declared,
     Label,
 )
+from k2common.schemas.datasets import TOPICS
 
 START = "start"
 PART = Label(name="part", values=(START, "kafka group", "sessions", "statuses", "topics", "versions"))
+TOPIC = Label(name="topic", values=tuple(topic.name for topic in TOPICS))
 WORK = Label(name="work", bound="the service's loops, a table's or partition's work, and `start`")
 PROCESS = (
     Declared(
@@ -91,6 +93,12 @@ class ServiceMetrics:
             look="Grows all the time: Kafka, the registry, the catalogue or the warehouse is away.",
             labels=[WORK],
         )
+        self._skipped = made.counter(
+            "k2_messages_skipped",
+            "Messages that this process could not decode or use, and passed; each start counts them again.",
+            look="Above 0: something else than this project's services writes to the topic.",
+            labels=[TOPIC],
+        )
         # There from the first moment on, so that its first growth is seen.
         self._retried.labels(START)
         self.declared = [*PROCESS, *made.all]
@@ -104,6 +112,10 @@ class ServiceMetrics:
     def tell_parts(self, parts: Callable[[], Mapping[str, bool]]) -> None:
         """Whether each part of the service works is asked of `parts`."""
         self._blocked.source = lambda: {(part,): float(not works) for part, works in parts().items()}
+
+    def skipped(self, topic: str) -> None:
+        """Count a message of `topic` that was passed."""
+        self._skipped.labels(topic).inc()
 
     def retried(self, work: str) -> None:
         """Count that work is begun anew."""

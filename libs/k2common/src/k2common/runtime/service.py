@@ -61,6 +61,8 @@ class Runtime:
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     clock: Clock = field(default_factory=SystemClock)
     retried: Retried = untold
+    skipped: Callable[[str], None] = untold
+    """Told the topic of each message that was passed because it could not be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ def run_service(
 
 
 async def _run(settings: Settings, build: Build[Settings], metrics: ServiceMetrics) -> None:
-    runtime = Runtime(retried=metrics.retried)
+    runtime = Runtime(retried=metrics.retried, skipped=metrics.skipped)
     metrics.tell_parts(lambda: runtime.readiness.parts)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from k2common.errors import RecordError
 from k2common.hidden import Amended
 from k2common.iceberg.reader import VersionReader
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
-from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.first_reads import FirstReads
@@ -22,7 +21,6 @@ from k2common.versions import Version
 
 REFRESH_SECONDS = 5.0
 PART = "versions"
-log = get_logger(__name__)
 
 
 class VersionFollower:
@@ -38,6 +36,7 @@ class VersionFollower:
         blocking: Blocking,
         readiness: Readiness,
         first_reads: FirstReads | None = None,
+        undecodable: UndecodableMessages | None = None,
     ) -> None:
         """`first_reads` are told of what is announced from the start on."""
         self._reader = reader
@@ -46,7 +45,7 @@ class VersionFollower:
         self._blocking = blocking
         self._readiness = readiness
         self._first_reads = first_reads
-        self.follower = Follower(settings, COMMITS, on_record=self._take)
+        self.follower = Follower(settings, COMMITS, on_record=self._take, undecodable=undecodable)
         readiness.waiting(PART, "the catalogue has not answered yet")
 
     async def refresh(self, stop: asyncio.Event) -> None:
@@ -61,11 +60,7 @@ class VersionFollower:
             await wait_or_stop(stop, REFRESH_SECONDS)
 
     async def _take(self, record: Any) -> None:
-        try:
-            message = await self._codec.decode(record.value)
-        except RecordError as error:
-            log.error("an announcement cannot be read", offset=record.offset, error=str(error))
-            return
+        message = await self._codec.decode(record.value)
         version = self._reader.note(message["document"])
         await load_hidden(version, blocking=self._blocking)
         # What was announced before this replica was there has been read by others, or by it.

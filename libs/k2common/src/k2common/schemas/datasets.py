@@ -211,7 +211,7 @@ LARGEST_LETTER_BYTES = 16 * 1024 * 1024
 def dead_letter_topic(topic: Topic) -> Topic:
     """Where the messages of `topic` go that are no records: their bytes as they were, the rest in headers."""
     return Topic(
-        name=f"{topic.name}.dlq",
+        name=dead_letter_topic_name(topic.name),
         schema="dead_letters",
         partitions=1,
         retention_ms=30 * DAY_MS,
@@ -221,10 +221,23 @@ def dead_letter_topic(topic: Topic) -> Topic:
     )
 
 
-DEAD_LETTER_TOPICS: tuple[Topic, ...] = tuple(dead_letter_topic(d.topic) for d in SUNK)
+def dead_letter_topic_name(topic: str) -> str:
+    """The name of the topic for the dead letters of `topic`."""
+    return f"{topic}.dlq"
+
+
+CONTROL_TOPICS: tuple[Topic, ...] = (CLAIMS, CHUNKS, STATUS, COMMANDS, POSITIONS, REDRIVES, SESSIONS)
+"""Topics of messages between services, which become no rows."""
+
+REDRIVABLE: tuple[str, ...] = tuple(d.topic.name for d in SUNK)
+"""The topics whose dead letters may be put back: the sink writes their messages to tables."""
+
+DEAD_LETTER_TOPICS: tuple[Topic, ...] = tuple(
+    dead_letter_topic(topic) for topic in (*(d.topic for d in SUNK), *CONTROL_TOPICS)
+)
 """In the order in which the table counts them: new ones come last."""
 
-DEAD_LETTERED: tuple[str, ...] = tuple(d.topic.name for d in SUNK)
+DEAD_LETTERED: tuple[str, ...] = (*REDRIVABLE, *(topic.name for topic in CONTROL_TOPICS))
 """The topics whose messages may become dead letters."""
 
 DEAD_LETTERS = Dataset(
@@ -245,13 +258,7 @@ TABLES: Mapping[str, Dataset | OwnTable] = {
 }
 MARKET_DATASETS: Mapping[str, Dataset] = {n: d for n, d in DATASETS.items() if d.visibility}
 TOPICS: tuple[Topic, ...] = (
-    CLAIMS,
-    CHUNKS,
-    STATUS,
-    COMMANDS,
-    POSITIONS,
-    REDRIVES,
-    SESSIONS,
+    *CONTROL_TOPICS,
     *(topic for d in DATASETS.values() for topic in d.topics),
 )
 VERSIONED_TABLES: tuple[str, ...] = tuple(table for table, found in TABLES.items() if found.versioned)
