@@ -1,14 +1,18 @@
 """A new replica that begins at `resume` hears again all of every upload that is not settled."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
+import iceberg_sink.statuses as module
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from iceberg_sink.statuses import Statuses, earliest_resume
+from k2common.columnar.record_batch import FetchedBatch
 from k2common.hidden import Hidden, Reason
 from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings
@@ -227,3 +231,113 @@ def test_one_table_without_a_resume_is_the_beginning_of_the_log(
     unknown = data.draw(st.sampled_from([None, first_version(TRADES.table)]))
     versions.insert(data.draw(st.integers(0, len(versions))), unknown)
     assert earliest_resume(versions, STATUS) is None
+
+
+@st.composite
+def placed_logs(draw: st.DrawFn) -> tuple[list[Entry], int]:
+    """Logs whose chunks of trades each put a record batch into partition 0, and the end of that partition."""
+    at, placed = 0, []
+    for entry in draw(logs()):
+        message = entry.message
+        if message["dataset"] == "trades" and not message["terminal"]:
+            count = draw(st.integers(1, 3))
+            output = {"topic": TOPIC, "partition": 0, "base_offset": at, "count": count}
+            message, at = {**message, "outputs": [output]}, at + count
+        placed.append(replace(entry, message=message))
+    return placed, at
+
+
+def named_by(statuses: Statuses, output: Mapping[str, Any]) -> bool:
+    """Whether the record batch is known by its upload."""
+    first, count = output["base_offset"], output["count"]
+    batch = FetchedBatch(
+        partition=0, base_offset=first, count=count, wanted_from=first, payload=memoryview(b"")
+    )
+    return statuses.named.range_of(TOPIC, batch, epochs=(0,)) is not None
+
+
+def outputs_from(log: list[Entry], offset: int) -> list[Mapping[str, Any]]:
+    outputs = [output for entry in log for output in entry.message["outputs"]]
+    return [output for output in outputs if output["base_offset"] >= offset]
+
+
+@given(placed_logs(), st.data())
+def test_a_new_replica_knows_each_name_that_its_table_needs(
+    placed: tuple[list[Entry], int], data: st.DataObject
+) -> None:
+    """Else it would take the rows of an upload for strays."""
+    log, end_offset = placed
+    bounds = sorted({0, end_offset, *(output["base_offset"] for output in outputs_from(log, 0))})
+    table = data.draw(st.sampled_from(bounds))
+    old = following(ends_of(log))
+    hear(old, log, since={})
+    old.settle("trades", version(table), topic=TOPIC)
+    starts = old.resume("trades")
+    new = following(starts)
+    hear(new, log, since=starts)
+    for statuses in (old, new):
+        assert all(named_by(statuses, output) for output in outputs_from(log, table))
+
+
+class Reading:
+    """A reader of a log that is at its end after one fetch."""
+
+    def __init__(self, log: list[Entry], starts: Mapping[tuple[str, int], int | None]) -> None:
+        self._starts = {place: at or 0 for place, at in starts.items()}
+        self._log = log
+        self._done = False
+
+    async def __aenter__(self) -> "Reading":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def ends(self) -> Mapping[tuple[str, int], int]:
+        ends = ends_of(self._log)
+        return {place: ends[place[1]] for place in self._starts}
+
+    async def positions(self) -> Mapping[tuple[str, int], int]:
+        return await self.ends() if self._done else self._starts
+
+    async def fetch(self, **_: Any) -> Mapping[tuple[str, int], Any]:
+        self._done = True
+        return {
+            place: [
+                SimpleNamespace(topic=place[0], partition=place[1], offset=e.offset, value=e.message)
+                for e in self._log
+                if e.partition == place[1] and e.offset >= start
+            ]
+            for place, start in self._starts.items()
+        }
+
+
+class Plain:
+    """Messages are decoded already."""
+
+    async def decode(self, value: Any) -> Any:
+        return value
+
+
+@given(placed_logs(), st.data())
+def test_after_a_rollback_the_forgotten_names_are_read_again(
+    placed: tuple[list[Entry], int], data: st.DataObject
+) -> None:
+    log, end_offset = placed
+    back = data.draw(st.sampled_from(sorted({0, *(o["base_offset"] for o in outputs_from(log, 0))})))
+    codec: Any = Plain()
+    statuses = Statuses(KafkaSettings(bootstrap_servers="nowhere:1"), codec=codec, starts=None)
+    hear(statuses, log, since={})
+    resumed = statuses.resume("trades")
+    open_then = set(statuses.open("trades"))
+    statuses.settle("trades", version(end_offset), topic=TOPIC)
+    head = replace(version(back), resume={STATUS.name: resumed})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "MessageReader", lambda _, starts, **__: Reading(log, starts))
+        asyncio.run(statuses.reread("trades", head, topic=TOPIC))
+    assert all(named_by(statuses, output) for output in outputs_from(log, back))
+    assert not statuses.named.forgets(TOPIC, head.offsets)
+    # Uploads that a later version had settled are known again, so none is shown or hidden by a guess.
+    with_rows = {e.message["upload_id"] for e in log if e.message["outputs"]}
+    if back < end_offset and outputs_from(log, back):
+        assert open_then & with_rows <= set(statuses.open("trades"))
