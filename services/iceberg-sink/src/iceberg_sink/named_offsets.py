@@ -5,9 +5,10 @@ See docs/adr/0009-rows-by-named-offsets.md.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from k2common.columnar.record_batch import FetchedBatch
@@ -33,11 +34,15 @@ class NamedRange:
     stated_at: tuple[int, int] | None = None
 
 
+EMPTY: Mapping[int, NamedRange] = MappingProxyType({})
+
+
 class NamedOffsets:
     """Ranges of offsets of all market topics, until the topic's table has passed them."""
 
     def __init__(self) -> None:
-        self._ranges: dict[LogPartition, dict[int, NamedRange]] = defaultdict(dict)
+        # The first of a plain dict is behind a hole for each that was taken off before.
+        self._ranges: dict[LogPartition, OrderedDict[int, NamedRange]] = defaultdict(OrderedDict)
         self._forgotten: dict[LogPartition, int] = {}
 
     def add_status(self, status: Mapping[str, Any], *, stated_at: tuple[int, int]) -> None:
@@ -65,7 +70,7 @@ class NamedOffsets:
     def range_of(self, topic: str, batch: FetchedBatch, *, epochs: Sequence[int]) -> NamedRange | None:
         """What names a batch whole by itself; None for a batch that several ranges name, or none."""
         for epoch in epochs:
-            known = self._ranges.get((topic, epoch, batch.partition), {}).get(batch.base_offset)
+            known = self._ranges.get((topic, epoch, batch.partition), EMPTY).get(batch.base_offset)
             if known is not None and known.end >= batch.base_offset + batch.count:
                 return known
         return None
@@ -80,7 +85,7 @@ class NamedOffsets:
         """The offsets of the batch that nothing names. Slow: for the few batches that are not named whole."""
         left = set(range(batch.base_offset, batch.base_offset + batch.count))
         for epoch in epochs:
-            for known in self._ranges.get((topic, epoch, batch.partition), {}).values():
+            for known in self._ranges.get((topic, epoch, batch.partition), EMPTY).values():
                 left.difference_update(
                     range(
                         max(known.first, batch.base_offset), min(known.end, batch.base_offset + batch.count)
