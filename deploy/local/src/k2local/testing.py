@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from k2common.settings.loopback import exclude_host
 
 from k2local import cli
 from k2local.fleet import SERVICES, service_url
 from k2local.ports import free_port
-from k2local.settings import LocalSettings
+from k2local.settings import HOST, LocalSettings
 from k2local.store import PORTS
 
 POLL_SECONDS = 0.1
@@ -131,6 +132,8 @@ def running_fleet(
 
     `headers` go with every request of the test.
     """
+    # The caller's own requests to the fleet.
+    exclude_host(os.environ, HOST)
     services = 4 + len(SERVICES)
     ports = free_port(services + PORTS)
     variables = {
