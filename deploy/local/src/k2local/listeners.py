@@ -73,4 +73,5 @@ def _command(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return "unknown"
-    return b" ".join(words).decode("utf-8", "replace")[:COMMAND_CHARACTERS]
+    # One line, whatever program text is among the words.
+    return " ".join(b" ".join(words).decode("utf-8", "replace").split())[:COMMAND_CHARACTERS]

@@ -87,6 +87,17 @@ def test_owners_are_found_with_their_command(listener: socket.socket) -> None:
     assert port_owners(port) == []
 
 
+def test_a_command_is_told_in_one_line(tmp_path: Path) -> None:
+    port = free_port()
+    with subprocess.Popen([sys.executable, "-c", f"\n\n{SERVER}", str(port)]) as other:
+        while is_free("127.0.0.1", port):
+            assert other.poll() is None
+        (owner,) = port_owners(port)
+        other.kill()
+    assert owner.pid == other.pid
+    assert "\n" not in str(owner)
+
+
 def test_the_answer_of_another_process_does_not_make_a_component_ready(tmp_path: Path) -> None:
     port = free_port()
     sleeper = Component(
