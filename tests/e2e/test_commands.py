@@ -101,11 +101,19 @@ def test_the_commands_from_nothing_to_nothing(environ: Mapping[str, str]) -> Non
     assert list(Path(environ["K2_HOME"]).iterdir()) == []
 
 
+UP = """
+import signal, sys
+from k2local.cli import main
+
+# A shell's background job, as the tests may be one, ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(["up"]))
+"""
+
+
 def test_an_interrupted_up_says_so_in_a_line_and_leaves_no_process(environ: Mapping[str, str]) -> None:
-    argv = [sys.executable, "-m", "k2local.cli", "up"]
-    with subprocess.Popen(
-        argv, env=dict(environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as started:
+    argv, pipe = [sys.executable, "-c", UP], subprocess.PIPE
+    with subprocess.Popen(argv, env=dict(environ), stdout=pipe, stderr=pipe, text=True) as started:
         assert started.stdout is not None
         assert "start in the background" in started.stdout.readline()
         started.send_signal(signal.SIGINT)
