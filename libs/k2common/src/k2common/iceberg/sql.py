@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
@@ -16,11 +18,14 @@ class KeepingSqlCatalog(SqlCatalog):
     """pyiceberg's SQL catalogue; its own parses the file with each look, three times for a commit.
 
     The metadata of one file is one object to all who load the table, in every thread: nobody may change it.
+    A catalogue that nobody holds any more closes its connections.
     """
 
     def __init__(self, name: str, **properties: str) -> None:
         self._kept = Recent[str, TableMetadata](limit=KEPT)
         super().__init__(name, **properties)
+        # Python 3.13 warns of each connection that is collected open, wherever that happens to be.
+        weakref.finalize(self, self.engine.dispose)
 
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
