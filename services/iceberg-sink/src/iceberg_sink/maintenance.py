@@ -20,7 +20,7 @@ from k2common.iceberg.inventory import Inventory, inventory
 from k2common.iceberg.orphans import Sweeper
 from k2common.iceberg.purging import Purge
 from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import Bounds, ForeignDeletes, ProofFailed
+from k2common.iceberg.rewriting import Bounds, ForeignDeletes, ProofFailed, live_files
 from k2common.iceberg.totals import Totals
 from k2common.observability.logging import get_logger
 from k2common.runtime.blocking import Blocking
@@ -129,6 +129,13 @@ class TableMaintenance:
             upkeep.metrics.completed.labels(*labels).set(upkeep.clock.now().timestamp())
             self.last[task] = Done(at=upkeep.clock.now(), seconds=seconds, figures=figures)
         return figures
+
+    async def require_own_deletes(self) -> None:
+        """Raise ForeignDeletes when another engine has deleted rows of the table in files of their own.
+
+        Raises TransientError when a neighbour is away.
+        """
+        await self._upkeep.blocking.run(lambda: live_files(load_table(self._upkeep.catalog, self.table)))
 
     async def inventory(self) -> Inventory:
         """What the table is made of. Raises TransientError."""

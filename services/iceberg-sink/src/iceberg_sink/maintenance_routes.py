@@ -22,6 +22,8 @@ from iceberg_sink.maintenance import Done, Maintenance, TableMaintenance
 from iceberg_sink.tasks import Task
 
 BOOLEANS = ("true", "false")
+REWRITING = frozenset({Task.COMPACT, Task.PURGE})
+"""Tasks that rewrite data files, and cannot do so where another engine has written deletes."""
 
 
 class MaintenanceRoutes:
@@ -49,13 +51,19 @@ class MaintenanceRoutes:
         """One pass over the table, or over all of them."""
         require_known(request, ("table", "dry_run"))
         dry_run = _choice(request, "dry_run", BOOLEANS, default="false") == "true"
-        found = []
-        for table in self._tables(request):
-            try:
+        tables, found = self._tables(request), []
+        try:
+            if task in REWRITING and len(tables) > 1:
+                # The refusal for one table must come before the work on another.
+                for table in tables:
+                    await table.require_own_deletes()
+            for table in tables:
                 figures = await table.run(task, dry_run=dry_run)
-            except ForeignDeletes as error:
-                raise Problem(HTTPStatus.CONFLICT, "FOREIGN_DELETES", str(error)) from error
-            found.append({"table": table.table, "task": str(task), "dry_run": dry_run, "figures": figures})
+                found.append(
+                    {"table": table.table, "task": str(task), "dry_run": dry_run, "figures": figures}
+                )
+        except ForeignDeletes as error:
+            raise Problem(HTTPStatus.CONFLICT, "FOREIGN_DELETES", str(error)) from error
         return JSONResponse(listing(found, request))
 
     def _tables(self, request: Request) -> Sequence[TableMaintenance]:
@@ -173,7 +181,7 @@ OPERATIONS = (
             summary=_SENTENCES[task],
             parameters=(_TABLE, _DRY_RUN),
             answers={200: many(reference("Pass"))},
-            problems=(409,) if task in (Task.COMPACT, Task.PURGE) else (),
+            problems=(409,) if task in REWRITING else (),
         )
         for task in Task
     ),

@@ -27,7 +27,7 @@ from k2common.iceberg.tables import ensure_tables
 from k2common.iceberg.totals import Totals
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.readiness import Readiness
-from k2common.schemas.datasets import COMMITS, TABLES, TRADES, VERSIONS, Dataset, OwnTable
+from k2common.schemas.datasets import COMMITS, TABLES, TAGS, TRADES, VERSIONS, Dataset, OwnTable
 from k2common.settings.service import HttpSettings
 from k2common.testing.iceberg import START, append_trades, folder_catalog
 from prometheus_client import CollectorRegistry
@@ -241,6 +241,28 @@ async def test_another_engines_deletes_are_a_conflict(
     monkeypatch.setattr(module, "compact", refuses)
     answer = await http.post("/v1/maintenance/compact", params={"table": TRADES.table})
     assert (answer.status_code, answer.json()["code"]) == (409, "FOREIGN_DELETES")
+
+
+async def test_a_conflict_in_one_table_is_found_before_another_is_rewritten(
+    parts: Parts, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewritten: list[str] = []
+
+    def foreign(table: Any) -> list[Any]:
+        if ".".join(table.name()) == TAGS.table:
+            raise ForeignDeletes(f"{TAGS.table} has delete files of another engine")
+        return []
+
+    def rewrite(_: Any, table: str, **__: Any) -> Compacted:
+        rewritten.append(table)
+        return Compacted()
+
+    monkeypatch.setattr(module, "live_files", foreign)
+    monkeypatch.setattr(module, "compact", rewrite)
+    answer = await http.post("/v1/maintenance/compact")
+    assert (answer.status_code, answer.json()["code"], rewritten) == (409, "FOREIGN_DELETES", [])
+    assert (await http.post("/v1/maintenance/compact", params={"table": TRADES.table})).status_code == 200
+    assert rewritten == [TRADES.table]
 
 
 def test_one_owner_of_a_first_partition_looks_after_its_table() -> None:

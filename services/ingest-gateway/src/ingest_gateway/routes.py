@@ -31,7 +31,15 @@ from ingest_gateway.past import PastReceipts, is_past
 from ingest_gateway.receipts import FINAL_STATES, STATES, batch_receipt, receipt
 from ingest_gateway.reception import Reception
 from ingest_gateway.rejects import Rejects
-from ingest_gateway.requests import Transfer, UploadRequest, not_among, not_texts, read_request, read_transfer
+from ingest_gateway.requests import (
+    PARAMETERS,
+    Transfer,
+    UploadRequest,
+    not_among,
+    not_texts,
+    read_request,
+    read_transfer,
+)
 from ingest_gateway.spool import Received
 from ingest_gateway.tracker import Tracker, Upload
 from ingest_gateway.unpacking import UNPACKERS
@@ -130,6 +138,7 @@ class Routes:
 
     async def reload(self, request: Request) -> Response:
         """The archived bytes again with other parameters; a committed upload is replaced in one commit."""
+        require_known(request, PARAMETERS)
         upload_id = request.path_params["upload_id"]
         claim = await self._claimed(upload_id)
         sha256 = claim.upload.sha256
@@ -163,12 +172,13 @@ class Routes:
     async def retract(self, request: Request) -> Response:
         """Take the rows of a committed upload out of all later versions."""
         require_known(request, ("timeout",))
+        seconds = _seconds(request)
         upload_id = request.path_params["upload_id"]
         if self._is("committed")(await self._found(upload_id)):
             # Its final receipt is written a moment after the commit.
             await self._until(upload_id, _is_closed, MAX_WAIT_SECONDS)
         await self._changes.retract(self._known(upload_id))
-        await self._until(upload_id, self._is("retracted"), _seconds(request))
+        await self._until(upload_id, self._is("retracted"), seconds)
         text = receipt(self._known(upload_id), self._tracker)
         status = HTTPStatus.OK if text["state"] == "retracted" else HTTPStatus.ACCEPTED
         return JSONResponse(single(text, request), status)
@@ -176,9 +186,10 @@ class Routes:
     async def cancel(self, request: Request) -> Response:
         """End an upload that is not committed yet; 409 when the commit won."""
         require_known(request, ("timeout",))
+        seconds = _seconds(request)
         upload_id = request.path_params["upload_id"]
         await self._changes.cancel(await self._found(upload_id))
-        await self._until(upload_id, self._is(*FINAL_STATES), _seconds(request))
+        await self._until(upload_id, self._is(*FINAL_STATES), seconds)
         text = receipt(self._known(upload_id), self._tracker)
         if text["state"] == "committed":
             raise Problem(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from k2common.engine.connection import Engine
 from k2common.http.app import install
@@ -50,7 +50,7 @@ from query_service.rows_routes import rows_routes
 from query_service.settings import QueryServiceSettings, QuerySettings
 from query_service.sql_routes import sql_routes
 from query_service.summary_routes import summary_routes
-from query_service.validation import install_validation
+from query_service.validation import install_validation, refuse_unknown
 
 DESCRIPTION = (
     "Trades, quotes and reference data. Every answer names the version that it was read from, and can be "
@@ -151,6 +151,7 @@ def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
         description=DESCRIPTION,
         responses=problems(*READING),
         telemetry=UNTOLD,
+        dependencies=[Depends(refuse_unknown)],
     )
     app.include_router(rows_routes(parts))
     app.include_router(bars_routes(parts))

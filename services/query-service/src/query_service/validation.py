@@ -1,4 +1,4 @@
-"""FastAPI's findings about parameters in the problem shape of all services."""
+"""Query parameters read as in all services, and FastAPI's findings about them in the same problem shape."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
-from k2common.http.parameters import invalid
+from k2common.http.parameters import invalid, require_known
 from k2common.http.problems import FieldError, problem_response
 from starlette.requests import Request
 from starlette.responses import Response
+
+
+async def refuse_unknown(request: Request) -> None:
+    """Raise Problem 400 for query parameters that the route does not take or that stand more than once.
+
+    A model would take the last of several values.
+    """
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    if dependant is not None:
+        taken = {str(param.alias) for param in get_flat_params(dependant)}
+        require_known(request, taken - request.path_params.keys())
 
 
 def install_validation(app: FastAPI) -> None:
