@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -42,6 +43,8 @@ from ingest_gateway.spool import Spool
 from ingest_gateway.tracker import Tracker, follow
 
 FOLLOWING = "topics"
+UPLOADERS_READ = re.compile(r"/v1/(uploads(/[^/]+(/rejects)?)?|batches/[^/]+|layouts(/[^/]+)?)")
+"""What became of uploads, and what they may name; the bytes of any upload need the scope read."""
 
 
 @asynccontextmanager
@@ -153,6 +156,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             metrics=runtime.metrics,
             settings=settings.http,
             writes="ingest",
+            writers_read=UPLOADERS_READ,
             clock=runtime.clock,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,13 +29,22 @@ BEARER = "bearer "
 class Access:
     """ASGI middleware: 401, 403 and 429 by keys and limits of the settings; some paths are open."""
 
-    def __init__(self, app: ASGIApp, *, settings: HttpSettings, writes: str, clock: Clock) -> None:
-        """`writes` is the scope of every method but the reading ones.
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: HttpSettings,
+        writes: str,
+        clock: Clock,
+        writers_read: re.Pattern[str] | None = None,
+    ) -> None:
+        """`writes` is the scope of every method but the reading ones; it may also read `writers_read`.
 
         Raises SetupError for a service that would be open to other machines by accident.
         """
         self._app = app
         self._writes = writes
+        self._writers_read = writers_read
         self._keys = None if settings.keys_file is None else KeyFile(settings.keys_file, clock=clock)
         if self._keys is None and not settings.allow_anonymous and not _is_loopback(settings.host):
             raise SetupError(
@@ -79,11 +90,18 @@ class Access:
         key = self._keys.find(text)
         if key is None:
             raise _unauthorized("KEY_INVALID", "the key is not known, or no longer accepted")
-        needed = "read" if scope["method"] in READING else self._writes
-        if not key.allows(needed):
-            message = f"key {key.id} does not have the scope {needed}"
+        scopes = self._scopes(scope["method"], scope["path"])
+        if not any(key.allows(one) for one in scopes):
+            message = f"key {key.id} does not have the scope {' or '.join(scopes)}"
             raise Problem(HTTPStatus.FORBIDDEN, "SCOPE_MISSING", message)
         return key.id
+
+    def _scopes(self, method: str, path: str) -> Sequence[str]:
+        """The scopes any one of which allows the request."""
+        if method not in READING:
+            return [self._writes]
+        also = self._writers_read is not None and self._writers_read.fullmatch(path)
+        return ["read", self._writes] if also else ["read"]
 
     def _telling(self, allowance: Allowance, send: Send) -> Send:
         async def sending(message: Message) -> None:

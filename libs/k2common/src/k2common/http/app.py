@@ -42,11 +42,20 @@ def create_app(
     metrics: CollectorRegistry,
     settings: HttpSettings | None = None,
     writes: str = "admin",
+    writers_read: re.Pattern[str] | None = None,
     clock: Clock | None = None,
 ) -> Starlette:
     """A Starlette application with `routes` and what `install` adds."""
     app = Starlette(routes=list(routes))
-    install(app, readiness=readiness, metrics=metrics, settings=settings, writes=writes, clock=clock)
+    install(
+        app,
+        readiness=readiness,
+        metrics=metrics,
+        settings=settings,
+        writes=writes,
+        writers_read=writers_read,
+        clock=clock,
+    )
     return app
 
 
@@ -57,11 +66,13 @@ def install(
     metrics: CollectorRegistry,
     settings: HttpSettings | None = None,
     writes: str = "admin",
+    writers_read: re.Pattern[str] | None = None,
     clock: Clock | None = None,
 ) -> None:
     """Add /livez, /readyz, /metrics, request ids, metrics of requests, keys, limits and problem documents.
 
-    `writes` is the scope that a key needs for more than reading. Raises SetupError for settings that would
+    `writes` is the scope that a key needs for more than reading; it also allows to read paths that match
+    `writers_read`. Raises SetupError for settings that would
     open the service to strangers.
     """
 
@@ -83,7 +94,9 @@ def install(
     counted = RequestMetrics(metrics)
     if settings is not None:
         # Made once here, so that wrong settings stop the start and not the first request.
-        access = Access(app, settings=settings, writes=writes, clock=clock or SystemClock())
+        access = Access(
+            app, settings=settings, writes=writes, writers_read=writers_read, clock=clock or SystemClock()
+        )
         app.add_middleware(_Through, access=access)
         counted.keys_left.source = access.keys_left
     app.add_middleware(_Requests, metrics=counted, clock=clock or SystemClock())
