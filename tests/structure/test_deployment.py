@@ -15,6 +15,7 @@ import yaml
 from csv_loader.settings import CsvLoaderSettings
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
+from k2common.http.hosts import is_own
 from k2common.provision import ProvisionSettings
 from k2common.settings.block import Block
 from k2common.settings.load import load
@@ -101,6 +102,32 @@ def test_a_drain_ends_before_the_grace_period() -> None:
         if resource["metadata"]["name"] in SETTINGS and "template" in resource["spec"]:
             assert resource["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain
     assert drain < 30
+
+
+def own_hosts(environ: Mapping[str, str], name: str) -> frozenset[str]:
+    settings: Any = load(OURS[name], with_http(environ))
+    return frozenset(settings.http.allowed_hosts)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_service_of_the_compose_file_answers_to_its_name(name: str) -> None:
+    service = composed()["services"][name]
+    assert is_own(name, own_hosts(service["environment"], name), server="172.18.0.7")
+    # Prometheus asks each container by its address.
+    told = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
+    assert {job["dns_sd_configs"][0]["type"] for job in told["scrape_configs"]} == {"A"}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_pod_answers_to_its_services_names_and_to_probes_by_its_address(name: str) -> None:
+    (settings,) = (r["data"] for r in resources("base") if r["metadata"]["name"] == "k2-settings")
+    own = frozenset(settings["K2_HTTP__ALLOWED_HOSTS"].split(","))
+    for host in (name, f"{name}.k2.svc", f"{name}.k2.svc.cluster.local", "10.1.2.3"):
+        assert is_own(host, own, server="10.1.2.3")
+    assert not is_own("evil.example", own, server="10.1.2.3")
+    (container,) = pods("base")[name]["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert not {"host", "httpHeaders"} & container[probe]["httpGet"].keys()
 
 
 def test_no_secret_stands_in_the_compose_file() -> None:

@@ -19,6 +19,7 @@ from ulid import ULID
 
 from k2common.errors import TransientError
 from k2common.http.access import Access
+from k2common.http.hosts import HostGuard
 from k2common.http.metrics import RequestMetrics
 from k2common.http.problems import Problem, problem_response
 from k2common.observability.logging import bound, get_logger
@@ -69,7 +70,7 @@ def install(
     writers_read: re.Pattern[str] | None = None,
     clock: Clock | None = None,
 ) -> None:
-    """Add /livez, /readyz, /metrics, request ids, metrics of requests, keys, limits and problem documents.
+    """Add probes, /metrics, request ids, metrics of requests, hosts, keys, limits and problem documents.
 
     `writes` is the scope that a key needs for more than reading; it also allows to read paths that match
     `writers_read`. Raises SetupError for settings that would
@@ -98,6 +99,7 @@ def install(
             app, settings=settings, writes=writes, writers_read=writers_read, clock=clock or SystemClock()
         )
         app.add_middleware(_Through, access=access)
+        app.add_middleware(HostGuard, settings=settings)
         counted.keys_left.source = access.keys_left
     app.add_middleware(_Requests, metrics=counted, clock=clock or SystemClock())
 

@@ -1,5 +1,6 @@
 """What every service is told about itself."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Literal
@@ -7,6 +8,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from k2common.settings.block import Block
+
+HOST = re.compile(r"(\*\.)?[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}|\*")
 
 
 class ServiceSettings(Block):
@@ -32,6 +35,11 @@ class HttpSettings(Block):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(ge=1, le=65535, description="Port to listen on.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names and addresses by which clients reach the service beside loopback, by commas; "
+        "`*.k2.example` is every name below, `*` is any.",
+    )
     keys_file: Path | None = Field(
         None, description="File of API keys; without one nobody is asked for a key."
     )
@@ -42,6 +50,20 @@ class HttpSettings(Block):
         0.0, ge=0, le=1e6, description="Of each key or address, on average; 0 is no limit."
     )
     requests_burst: int = Field(100, ge=1, le=1_000_000, description="So many requests may come at once.")
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, hosts: object) -> object:
+        return tuple(part for part in hosts.split(",") if part.strip()) if isinstance(hosts, str) else hosts
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(host.strip().lower() for host in hosts)
+        for host in found:
+            if not HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no name or address without scheme and port")
+        return found
 
 
 class ObservabilitySettings(Block):
