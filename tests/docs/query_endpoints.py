@@ -21,9 +21,12 @@ from k2common.settings.engine import EngineSettings
 from k2common.settings.sandbox import SandboxSettings
 from k2common.settings.service import HttpSettings
 from k2common.testing.iceberg import folder_catalog
+from pydantic import SecretStr
 from query_service.app import application, parts_of
 from query_service.metrics import QueryMetrics
 from query_service.settings import QuerySettings
+
+SECRET = SecretStr("no request is signed here")
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "query-endpoints.md"
 HEAD = """# Endpoints of the query-service
@@ -54,7 +57,7 @@ def document() -> Mapping[str, Any]:
                 VersionReader(catalog),
                 queries,
                 blocking,
-                settings=QuerySettings(),
+                settings=QuerySettings(citation_key=SECRET, page_key=SECRET),
                 metrics=QueryMetrics(runtime.metrics),
                 sandbox=Sandbox(SandboxSettings()),
                 archive=Archive(catalog, root=iceberg.archive_root),

@@ -34,6 +34,13 @@ SERVICES: Mapping[str, tuple[type[Any], Build[Any]]] = {
     "query-service": (QueryServiceSettings, query_service.app.build),
     "replay-service": (ReplayServiceSettings, replay_service.app.build),
 }
+SIGNING = (
+    "K2_GATEWAY__PAGE_KEY",
+    "K2_SINK__PAGE_KEY",
+    "K2_QUERY__PAGE_KEY",
+    "K2_QUERY__CITATION_KEY",
+    "K2_REPLAY__CURSOR_KEY",
+)
 VALUES = {"{line}": "1", "{dataset}": "trades", "{trading_date}": "2014-03-11"}
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -49,6 +56,7 @@ async def open_apps(home: Path, **environ: str) -> AsyncIterator[Mapping[str, An
         "K2_REGISTRY__URL": "http://127.0.0.1:1",
         "K2_ICEBERG__CATALOG_URI": iceberg.catalog_uri,
         "K2_ICEBERG__WAREHOUSE": iceberg.warehouse,
+        **dict.fromkeys(SIGNING, "a-secret-of-the-tests"),
         "K2_GATEWAY__SPOOL": str(home / "spool"),
         "K2_ENGINE__MEMORY_MEGABYTES": "256",
         "K2_SANDBOX__MEMORY_MEGABYTES": "256",

@@ -266,7 +266,7 @@ def test_a_pod_starts_with_its_settings_and_takes_secrets_by_reference(folder: s
             for key, value in maps[entry["configMapRef"]["name"]].items()
         }
         for entry in container["env"]:
-            environ[entry["name"]] = entry.get("value", "from-elsewhere")
+            environ[entry["name"]] = entry.get("value", "a-value-from-elsewhere")
             if re.search(r"CREDENTIAL|SECRET|_KEY$", entry["name"]):
                 assert entry["valueFrom"]["secretKeyRef"]["name"] == "k2-secrets"
         load(OURS[name], with_http(environ))

@@ -41,6 +41,8 @@ ENVIRON = {
     "K2_HTTP__PORT": "1",
     "K2_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
     "K2_REGISTRY__URL": "http://127.0.0.1:1",
+    "K2_QUERY__PAGE_KEY": "a-secret-of-the-tests",
+    "K2_QUERY__CITATION_KEY": "a-secret-of-the-tests",
     "K2_ENGINE__MEMORY_MEGABYTES": "256",
     "K2_SANDBOX__MEMORY_MEGABYTES": "256",
     "K2_SANDBOX__STATEMENT_SECONDS": "60",

@@ -15,9 +15,12 @@ from k2common.runtime.queries import Queries
 from k2common.runtime.service import Runtime
 from k2common.settings.engine import EngineSettings
 from k2common.settings.service import HttpSettings
+from pydantic import SecretStr
 from query_service.app import application, parts_of
 from query_service.metrics import QueryMetrics
 from query_service.settings import QuerySettings
+
+SECRET = SecretStr("a-secret-of-the-tests")
 
 SMALL = EngineSettings(memory_megabytes=256)
 
@@ -34,7 +37,7 @@ def serving(
             VersionReader(catalog),
             queries,
             blocking,
-            settings=query or QuerySettings(),
+            settings=query or QuerySettings(citation_key=SECRET, page_key=SECRET),
             metrics=QueryMetrics(runtime.metrics),
         )
         yield application(parts, runtime, HttpSettings(port=8004))

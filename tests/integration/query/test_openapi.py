@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from k2common.iceberg.catalog import Catalog
 from k2common.runtime.service import Runtime
 from k2common.settings.service import HttpSettings
+from pydantic import SecretStr
 from query_service.app import application, parts_of
 from query_service.settings import QuerySettings
 from schemathesis.checks import CHECKS, load_all_checks
 from starlette.types import Receive, Scope, Send
 
 from tests.integration.query.serving import serving
+
+SECRET = SecretStr("a-secret-of-the-tests")
 
 load_all_checks()
 # The same requests in every run; with a number of examples others, to look for more.
@@ -51,7 +54,11 @@ class Delegate:
 def document() -> dict[str, Any]:
     """The OpenAPI document, which does not depend on what the endpoints work with."""
     nothing = parts_of(
-        cast(Any, None), cast(Any, None), cast(Any, None), settings=QuerySettings(), metrics=cast(Any, None)
+        cast(Any, None),
+        cast(Any, None),
+        cast(Any, None),
+        settings=QuerySettings(citation_key=SECRET, page_key=SECRET),
+        metrics=cast(Any, None),
     )
     return application(nothing, Runtime(), HttpSettings(port=8004)).openapi()
 

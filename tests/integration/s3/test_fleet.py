@@ -15,7 +15,7 @@ from tests.e2e.logs import lines, texts
 ROOT = Path(__file__).parents[3]
 ROWS = 20_000
 START = 1_700_000_000_000_000_000
-PAGE_KEY = "S1GNS-PAGES"
+PAGE_KEY = "S1GNS-PAGES-AND-MORE"
 KILLS_AT_MOST = 10
 DEAD_PROXY = "http://127.0.0.1:9"
 

@@ -9,6 +9,7 @@ import httpx
 
 from k2local.process import Component
 from k2local.settings import HOST, LocalSettings
+from k2local.signing import signing_environment
 from k2local.store import store_environment
 
 SERVICES: Mapping[str, str] = {
@@ -32,6 +33,7 @@ def environment(settings: LocalSettings) -> Mapping[str, str]:
         "K2_REGISTRY__URL": settings.registry_url,
         **(folder if settings.store_port is None else store_environment(settings)),
         "K2_GATEWAY__SPOOL": str(settings.home / "spool"),
+        **signing_environment(settings.home),
     }
 
 

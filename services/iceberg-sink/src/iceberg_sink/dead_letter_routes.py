@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -11,9 +12,9 @@ from k2common.domain.dead_letters import DeadLetter, Position
 from k2common.domain.time import format_datetime
 from k2common.http.envelope import listing, single
 from k2common.http.openapi import Operation, Parameter, many, one, reference
-from k2common.http.paging import sign, verify
 from k2common.http.parameters import integer, require_known
 from k2common.http.problems import FieldError, Problem
+from k2common.http.tokens import TokenMaker
 from k2common.schemas.datasets import DEAD_LETTERED
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.requests import Request
@@ -58,12 +59,19 @@ class RedriveRequest(BaseModel):
         return self
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LettersPage:
+    """A page of dead letters: those after this one."""
+
+    after: Position
+
+
 class DeadLetterRoutes:
     """Lists dead letters and puts them back."""
 
     def __init__(self, redriver: Redriver, *, page_key: bytes) -> None:
         self._redriver = redriver
-        self._key = page_key
+        self._pages = TokenMaker(page_key, purpose="sink: page of dead letters", shape=LettersPage)
 
     def routes(self) -> list[BaseRoute]:
         """All routes of this module."""
@@ -77,14 +85,14 @@ class DeadLetterRoutes:
         given = request.query_params
         limit = integer(given, "limit", default=1_000, least=1, most=MOST_LETTERS)
         token = given.get("page_token")
-        after: Position | None = None if token is None else _position(verify(token, self._key)["after"])
+        after: Position | None = None if token is None else self._pages.read(token).after
         wanted = Selection(
             upload_id=given.get("upload_id"), topic=given.get("topic"), reason=given.get("reason")
         )
         found = await self._redriver.letters(wanted, limit=limit + 1, after=after)
         marked = await self._redriver.marked()
         page = found[:limit]
-        following = sign({"after": list(page[-1].position)}, self._key) if len(found) > limit else None
+        following = self._pages.make(LettersPage(after=page[-1].position)) if len(found) > limit else None
         data = [
             {**_described(letter), "redriven": letter.position in marked, "value": _base64(letter.value)}
             for letter in page
@@ -130,11 +138,6 @@ async def _body(request: Request) -> RedriveRequest:
         ]
         detail = "; ".join(entry.message for entry in errors)
         raise Problem(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER", detail, errors=errors) from error
-
-
-def _position(after: list[Any]) -> Position:
-    topic, epoch, partition, offset = after
-    return (topic, epoch, partition, offset)
 
 
 def _described(letter: DeadLetter) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from k2common.settings.block import Block
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.registry import RegistrySettings
-from pydantic import Field, SecretStr
+from k2common.settings.signing import SigningSecret
+from pydantic import Field
 
 
 class SinkSettings(Block):
@@ -50,9 +51,7 @@ class SinkSettings(Block):
     dead_letters_allowed: int = Field(
         default=100, ge=0, le=1_000_000, description="So many are kept whatever their share."
     )
-    page_key: SecretStr = Field(
-        default=SecretStr("k2"), description="Signs page tokens; the same for all replicas."
-    )
+    page_key: SigningSecret = Field(description="Signs page tokens; the same for all replicas.")
     look_seconds: float = Field(
         default=1.0, gt=0, le=60, description="How often a waiting upload is looked for in the table."
     )

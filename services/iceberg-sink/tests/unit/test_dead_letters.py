@@ -19,7 +19,7 @@ from k2common.hidden import Hidden, OffsetRange, Reason
 from k2common.schemas.datasets import TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOPIC = TRADES.topic.name
@@ -27,6 +27,8 @@ POISON = Poison(partition=1, offset=12, key=b"k", value=b"v", schema_id=7, reaso
 LETTER = DeadLetter(
     topic=TOPIC, epoch=0, partition=1, offset=12, reason="no record", lettered_at=NOW, upload_id="U1"
 )
+
+KEY = SecretStr("a-secret-of-the-tests")
 
 
 class Statused(Statuses):
@@ -60,7 +62,7 @@ class Ticking:
 
 
 def letters(**fields: Any) -> DeadLetters:
-    settings = SinkSettings(**fields)
+    settings = SinkSettings(page_key=KEY, **fields)
     return DeadLetters(TRADES, statuses=Statused(), settings=settings, epoch=0, clock=Ticking())
 
 
@@ -94,7 +96,7 @@ async def test_too_much_poison_stops_the_sink_with_the_place_and_the_reason() ->
 
 
 def test_a_share_that_is_allowed_goes_on_for_ever_and_old_messages_count_less() -> None:
-    limit = Limit(SinkSettings(dead_letter_share=0.1, dead_letters_allowed=100))
+    limit = Limit(SinkSettings(page_key=KEY, dead_letter_share=0.1, dead_letters_allowed=100))
     assert not any(limit.passed(messages=1_000, poison=99) for _ in range(500))
     assert any(limit.passed(messages=1_000, poison=1_000) for _ in range(3 * WINDOW_MESSAGES // 1_000))
     assert STATUS_SECONDS > 0

@@ -32,6 +32,9 @@ from k2common.schemas.datasets import GAPS, TRADES
 from k2common.settings.iceberg import IcebergSettings
 from k2common.testing.iceberg import START, folder_catalog, trade_rows, trades_proposal
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+KEY = SecretStr("a-secret-of-the-tests")
 
 HIDE = Hidden(reason=Reason.LOADING)
 RETRACT = Hidden(reason=Reason.RETRACTED)
@@ -87,7 +90,9 @@ class World:
         """A replica that begins where the table says; `told` is called at its announcements."""
         metrics = SinkMetrics(CollectorRegistry())
         limits = GapSettings(memory_megabytes=128, **settings)
-        block = IcebergSinkSettings.model_construct(iceberg=self.settings, gaps=limits, sink=SinkSettings())
+        block = IcebergSinkSettings.model_construct(
+            iceberg=self.settings, gaps=limits, sink=SinkSettings(page_key=KEY)
+        )
         tools = Tools(
             settings=block,
             catalog=self.catalog,

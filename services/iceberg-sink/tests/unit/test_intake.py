@@ -10,6 +10,9 @@ from iceberg_sink.settings import SinkSettings
 from iceberg_sink.writer import pace_of
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.schemas.datasets import DEAD_LETTERS, REJECTS, TRADES, UPLOADS, VERSIONS
+from pydantic import SecretStr
+
+KEY = SecretStr("a-secret-of-the-tests")
 
 
 class Reader:
@@ -51,7 +54,7 @@ class Still:
 
 
 def intake(reader: Reader, clock: Still, pace: Pace | None = None, **fields: Any) -> Intake:
-    settings = SinkSettings(**fields)
+    settings = SinkSettings(page_key=KEY, **fields)
     real: Any = reader
     numbers = {("a", 0): 0, ("b", 0): 5}
     given = pace or pace_of(TRADES, settings)
@@ -152,7 +155,7 @@ def test_quick_commits_come_sooner_and_slow_ones_never_later_than_the_interval()
 
 
 def test_what_holds_a_receipt_up_is_committed_sooner_than_the_books() -> None:
-    settings = SinkSettings(commit_interval_seconds=0.25, bookkeeping_interval_seconds=2.0)
+    settings = SinkSettings(page_key=KEY, commit_interval_seconds=0.25, bookkeeping_interval_seconds=2.0)
     for dataset, longest, soonest in (
         (TRADES, 0.25, 0.02),
         (REJECTS, 0.25, 0.02),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -13,9 +13,9 @@ from k2common.domain.time import format_time, parse_time
 from k2common.errors import RecordError
 from k2common.http.envelope import listing, single
 from k2common.http.negotiation import MEDIA_TYPES, choose
-from k2common.http.paging import sign, verify
 from k2common.http.parameters import integer, invalid, number, require_known
 from k2common.http.problems import FieldError, Problem
+from k2common.http.tokens import TokenMaker
 from k2common.iceberg.archive import Archive
 from k2common.layouts.catalogue import Catalogue
 from k2common.runtime.blocking import Blocking
@@ -55,6 +55,21 @@ APPEAR_SECONDS = 1.0
 """An upload that another replica took is known here within this time."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadsPage:
+    """A page of uploads: those before this id."""
+
+    before: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectsPage:
+    """A page of an upload's rejects: those after this line."""
+
+    upload_id: str
+    after: int
+
+
 class Routes:
     """Handlers over what the service holds."""
 
@@ -79,7 +94,8 @@ class Routes:
         self._past = past
         self._archive = archive
         self._blocking = blocking
-        self._key = page_key
+        self._list_pages = TokenMaker(page_key, purpose="gateway: page of uploads", shape=UploadsPage)
+        self._reject_pages = TokenMaker(page_key, purpose="gateway: page of rejects", shape=RejectsPage)
 
     def routes(self) -> Sequence[Route]:
         """Path by path."""
@@ -222,7 +238,8 @@ class Routes:
         """Receipts, newest first."""
         require_known(request, (*LIST_FILTERS, "start", "end", "limit", "page_token"))
         limit, between, filters = _limit(request), _between(request), _filters(request)
-        before = str(self._page(request).get("before", "~"))
+        given = request.query_params.get("page_token")
+        before = "~" if given is None else self._list_pages.read(given).before
         await self._past.fill()
         found: list[Mapping[str, Any]] = []
         for upload_id in sorted(self._tracker.uploads, reverse=True):
@@ -234,7 +251,9 @@ class Routes:
                 found.append(entry)
             if len(found) > limit:
                 break
-        token = sign({"before": found[limit - 1]["upload_id"]}, self._key) if len(found) > limit else None
+        token = None
+        if len(found) > limit:
+            token = self._list_pages.make(UploadsPage(before=found[limit - 1]["upload_id"]))
         return JSONResponse(listing(found[:limit], request, token=token))
 
     async def get_rejects(self, request: Request) -> Response:
@@ -243,7 +262,7 @@ class Routes:
         upload_id = request.path_params["upload_id"]
         self._known(upload_id)
         form = choose(request, request.query_params.get("format"), REJECT_FORMATS)
-        after = int(self._page(request).get("after", 0))
+        after = self._after_line(request, upload_id)
         if form != "json":
             limit = _limit(request) if "limit" in request.query_params else None
             version, content = await self._rejects.export(upload_id, form, after_line=after, limit=limit)
@@ -251,7 +270,9 @@ class Routes:
             return Response(content, media_type=MEDIA_TYPES[form], headers=headers)
         limit = _limit(request)
         version, rows = await self._rejects.of(upload_id, after_line=after, limit=limit + 1)
-        token = sign({"after": rows[limit - 1]["line"]}, self._key) if len(rows) > limit else None
+        token = None
+        if len(rows) > limit:
+            token = self._reject_pages.make(RejectsPage(upload_id=upload_id, after=rows[limit - 1]["line"]))
         return JSONResponse(listing(rows[:limit], request, token=token, version=version))
 
     async def get_batch(self, request: Request) -> Response:
@@ -296,9 +317,15 @@ class Routes:
             raise Problem(HTTPStatus.NOT_FOUND, "UPLOAD_NOT_FOUND", f"there is no upload {upload_id}")
         return upload
 
-    def _page(self, request: Request) -> Mapping[str, Any]:
+    def _after_line(self, request: Request, upload_id: str) -> int:
         token = request.query_params.get("page_token")
-        return {} if token is None else verify(token, self._key)
+        if token is None:
+            return 0
+        page = self._reject_pages.read(token)
+        if page.upload_id != upload_id:
+            message = "page_token is of another upload"
+            raise invalid([FieldError(parameter="page_token", code="INVALID", message=message)])
+        return page.after
 
 
 def _is_closed(upload: Upload) -> bool:

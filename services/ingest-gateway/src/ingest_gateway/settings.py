@@ -7,7 +7,8 @@ from k2common.settings.block import Block
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.registry import RegistrySettings
-from pydantic import Field, SecretStr
+from k2common.settings.signing import SigningSecret
+from pydantic import Field
 
 
 class GatewaySettings(Block):
@@ -48,9 +49,7 @@ class GatewaySettings(Block):
         default=16, ge=1, le=64, description="At most so many chunks are published in one transaction."
     )
     concurrent_uploads: int = Field(default=4, ge=1, le=64, description="Uploads published side by side.")
-    page_key: SecretStr = Field(
-        default=SecretStr("k2"), description="Signs page tokens; the same for all replicas."
-    )
+    page_key: SigningSecret = Field(description="Signs page tokens; the same for all replicas.")
 
 
 class IngestGatewaySettings(ServiceBlocks):

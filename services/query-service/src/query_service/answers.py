@@ -28,6 +28,7 @@ from k2common.schemas.datasets import Dataset, OwnTable
 from query_service.formats import Counted, Writer, writer
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
+from query_service.page_tokens import PageTokens
 from query_service.planning import Planner
 from query_service.rows import Rows
 
@@ -48,11 +49,11 @@ class Parts:
     latest: Latest
     blocking: Blocking
     metrics: QueryMetrics
-    page_key: bytes
+    citation_key: bytes
+    pages: PageTokens
     reader_seconds: float = 60.0
     sandbox: Sandbox | None = None
     archive: Archive | None = None
-    citation_key: bytes = b"k2"
     first_reads: FirstReads = field(default_factory=FirstReads)
 
 

@@ -12,6 +12,7 @@ from k2common.http.app import install
 from k2common.http.compression import install_compression
 from k2common.http.queries import install_query_problems
 from k2common.http.streaming import Attended
+from k2common.http.tokens import derive_key
 from k2common.http.viewer import documented
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
@@ -40,6 +41,7 @@ from query_service.joins_routes import joins_routes
 from query_service.latest import Latest
 from query_service.metrics import QueryMetrics
 from query_service.openapi import DocumentedApi
+from query_service.page_tokens import PageTokens
 from query_service.planning import Planner
 from query_service.provenance_routes import provenance_routes
 from query_service.reference_routes import reference_routes
@@ -137,8 +139,8 @@ def parts_of(
         sandbox=sandbox,
         archive=archive,
         first_reads=first_reads or FirstReads(),
-        citation_key=settings.citation_key.get_secret_value().encode(),
-        page_key=settings.page_key.get_secret_value().encode(),
+        citation_key=derive_key(settings.citation_key.get_secret_value().encode(), "query: citation"),
+        pages=PageTokens.from_secret(settings.page_key.get_secret_value().encode()),
         reader_seconds=settings.reader_seconds,
     )
 

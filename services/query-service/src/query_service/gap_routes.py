@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from k2common.domain.time import format_time
 from k2common.engine.scan import Parameters, Scan
-from k2common.http.paging import sign, verify
 from k2common.iceberg.asof import AsOf, resolve
 from k2common.iceberg.tags import NAME
 from k2common.schemas.datasets import BARS, DEAD_LETTERS, GAPS, QUOTES, REJECTS, TRADES, Dataset
@@ -23,6 +22,7 @@ from query_service.condition import conditions
 from query_service.documentation import NOT_MODIFIED, answers
 from query_service.gap_finding import find_gaps
 from query_service.gaps import diff_sql
+from query_service.page_tokens import ListPage
 from query_service.parameters import fault
 
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (TRADES, QUOTES, BARS)}
@@ -41,8 +41,8 @@ def gap_routes(parts: Parts) -> APIRouter:
     async def diff(request: Request, query: given.Diff) -> Response:
         dataset = DATASETS[query.dataset]
         token = _turned(parts, query)
-        before = await _version(parts, dataset, token.get("from", query.before), "from")
-        after = await _version(parts, dataset, token.get("to", query.after), "to")
+        before = await _version(parts, dataset, token.versions.get("from", query.before), "from")
+        after = await _version(parts, dataset, token.versions.get("to", query.after), "to")
         entries = await _differences(parts, dataset, before, after, query)
         as_of = AsOf(versions={} if after is None else {dataset.table: after})
         names = {"from": _token(before), "to": _token(after)}
@@ -57,7 +57,7 @@ def gap_routes(parts: Parts) -> APIRouter:
     async def gaps(request: Request, query: given.Gaps) -> Response:
         dataset = DATASETS[query.dataset]
         token = _turned(parts, query)
-        as_of = await _as_of(parts, token.get("version", query.as_of), dataset)
+        as_of = await _as_of(parts, token.versions.get("version", query.as_of), dataset)
         held = unchanged(request, as_of, query.as_of)
         if held is not None:
             return held
@@ -85,7 +85,7 @@ def gap_routes(parts: Parts) -> APIRouter:
     ) -> Response:
         wanted = DATASETS[dataset]
         token = _turned(parts, query)
-        as_of = await _as_of(parts, token.get("version", query.as_of), wanted)
+        as_of = await _as_of(parts, token.versions.get("version", query.as_of), wanted)
         held = unchanged(request, as_of, query.as_of)
         if held is not None:
             return held
@@ -181,12 +181,12 @@ def _caching(request: Request, as_of: AsOf, query: given.AsOfParameters) -> Mapp
     return caching(request, as_of, query.as_of)
 
 
-def _turned(parts: Parts, query: given.PagedParameters) -> Mapping[str, Any]:
-    """What the page token says; nothing without one. Raises Problem 400."""
+def _turned(parts: Parts, query: given.PagedParameters) -> ListPage:
+    """What the page token says; the beginning without one. Raises Problem 400."""
     if query.page_token is None:
-        return {}
-    turned = verify(query.page_token, parts.page_key)
-    if turned.get("filter") != query.digest():
+        return ListPage(versions={}, filter="", at=0)
+    turned = parts.pages.lists.read(query.page_token)
+    if turned.filter != query.digest():
         raise fault("page_token", "page_token is of another request", None)
     return turned
 
@@ -198,15 +198,16 @@ def _page(
     entries: Sequence[Mapping[str, Any]],
     meta: Mapping[str, Any],
     *,
-    pinned: Mapping[str, Any],
+    pinned: Mapping[str, str | None],
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The page that the token asks for; the versions are `pinned` in the next one."""
-    first = int(_turned(parts, query).get("at", 0))
+    first = _turned(parts, query).at
     shown = entries[first : first + query.limit]
     token, links = None, {}
     if first + query.limit < len(entries):
-        token = sign({**pinned, "filter": query.digest(), "at": first + query.limit}, parts.page_key)
+        following = ListPage(versions=pinned, filter=query.digest(), at=first + query.limit)
+        token = parts.pages.lists.make(following)
         links["Link"] = f'<{request.url.include_query_params(page_token=token)}>; rel="next"'
     body = {"data": list(shown), "next_page_token": token, "meta": {**meta, "row_count": len(shown)}}
     return JSONResponse(body, headers={**(headers or {}), **links})

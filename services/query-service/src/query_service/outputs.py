@@ -15,12 +15,12 @@ from fastapi.responses import Response
 from k2common.engine.scan import Parameters, no_rows_sql
 from k2common.engine.shape import Shape
 from k2common.http.negotiation import MEDIA_TYPES, choose
-from k2common.http.paging import sign, verify
 from k2common.http.streaming import Streamed
 from k2common.iceberg.asof import AsOf
 
 from query_service.answers import MAX_HEADER, Parts, caching, meta_of, stream_writer, told_before
 from query_service.formats import Writer
+from query_service.page_tokens import KeyPage
 from query_service.parameters import fault
 from query_service.rows import Page, page_json
 
@@ -103,10 +103,10 @@ def turn_of(parts: Parts, request: Request, query: RangeQuery) -> Turn:
     query.page_size()
     if query.page_token is None:
         return Turn(form=form)
-    turned = verify(query.page_token, parts.page_key)
-    if turned.get("filter") != _digest(query):
+    turned = parts.pages.ranges.read(query.page_token)
+    if turned.filter != _digest(query):
         raise fault("page_token", "page_token is of another request", None)
-    return Turn(form=form, version=turned["version"], key=turned["key"])
+    return Turn(form=form, version=turned.version, key=turned.key)
 
 
 async def answered(parts: Parts, request: Request, query: RangeQuery, turn: Turn, made: Made) -> Response:
@@ -125,8 +125,8 @@ async def answered(parts: Parts, request: Request, query: RangeQuery, turn: Turn
     page = Page(lines=[] if rows is None else rows["text"].to_pylist(), next_key=key)
     token = None
     if key is not None:
-        payload = {"version": made.as_of.token, "filter": _digest(query), "key": list(key)}
-        token = sign(payload, parts.page_key)
+        following = KeyPage(version=made.as_of.token, filter=_digest(query), key=list(key))
+        token = parts.pages.ranges.make(following)
         if request.method == "GET":
             headers["Link"] = f'<{request.url.include_query_params(page_token=token)}>; rel="next"'
     parts.metrics.rows.labels(made.shape.dataset.name).inc(len(page.lines))

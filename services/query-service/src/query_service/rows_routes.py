@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from k2common.engine.scan import Order
 from k2common.http.negotiation import MEDIA_TYPES, choose
-from k2common.http.paging import sign, verify
 from k2common.http.parameters import require_known
 from k2common.http.streaming import Streamed
 from k2common.iceberg.asof import AsOf
@@ -19,6 +17,7 @@ from query_service import tick_parameters as given
 from query_service.answers import Parts, caching, meta_of, resolved, stream_writer, told_before, unchanged
 from query_service.documentation import body_answers, rows_answers
 from query_service.formats import writer
+from query_service.page_tokens import KeyPage
 from query_service.parameters import ListParameters, OutputParameters, fault
 from query_service.rows import Asked, Page, filter_digest, page_json
 
@@ -60,7 +59,7 @@ async def _listing(parts: Parts, request: Request, query: ListParameters, datase
     form = choose(request, query.format)
     wanted, shape, order = query.to_filter(), query.to_shape(dataset), query.to_order()
     turned = _turned(parts, query, form)
-    as_of = await resolved(parts, turned.get("version", query.as_of), (dataset,))
+    as_of = await resolved(parts, turned.version if turned else query.as_of, (dataset,))
     asked = Asked(as_of=as_of, wanted=wanted, shape=shape, order=order)
     digest = filter_digest(asked, "rows")
     _check(turned, digest)
@@ -72,7 +71,7 @@ async def _listing(parts: Parts, request: Request, query: ListParameters, datase
         made = stream_writer(parts, form, shape, as_of)
         body = parts.rows.stream(asked, made, limit=query.limit)
         return _streamed(parts, request, query, as_of, form, body, unresolved)
-    page = await parts.rows.page(asked, limit=query.page_size(), key=turned.get("key"))
+    page = await parts.rows.page(asked, limit=query.page_size(), key=turned.key if turned else None)
     unresolved = [] if turned else await parts.rows.unresolved(asked, page.symbols)
     return _page(parts, request, query, asked, page, digest, unresolved)
 
@@ -81,7 +80,7 @@ async def _latest(parts: Parts, request: Request, query: OutputParameters, datas
     form = choose(request, query.format)
     wanted, shape = query.to_filter(), query.to_shape(dataset)
     turned = _turned(parts, query, form)
-    as_of = await resolved(parts, turned.get("version", query.as_of), (dataset,))
+    as_of = await resolved(parts, turned.version if turned else query.as_of, (dataset,))
     asked = Asked(as_of=as_of, wanted=wanted, shape=shape, order=Order(clock=wanted.clock))
     digest = filter_digest(asked, "latest")
     _check(turned, digest)
@@ -90,7 +89,7 @@ async def _latest(parts: Parts, request: Request, query: OutputParameters, datas
         return held
     limit = query.page_size() if form == "json" else query.limit
     made = writer("ndjson", shape, {}) if form == "json" else stream_writer(parts, form, shape, as_of)
-    found = await parts.latest.rows(asked, made, after=turned.get("key", [None])[0], limit=limit)
+    found = await parts.latest.rows(asked, made, after=turned.key[0] if turned else None, limit=limit)
     unresolved = [] if turned or found.more else sorted(set(wanted.symbols) - set(found.symbols))
     if form != "json":
         schema = await parts.rows.schema(asked, made)
@@ -101,17 +100,17 @@ async def _latest(parts: Parts, request: Request, query: OutputParameters, datas
     return _page(parts, request, query, asked, page, digest, unresolved)
 
 
-def _turned(parts: Parts, query: OutputParameters, form: str) -> Mapping[str, Any]:
-    """What the page token says; nothing without one. Raises Problem 400."""
+def _turned(parts: Parts, query: OutputParameters, form: str) -> KeyPage | None:
+    """What the page token says; None without one. Raises Problem 400."""
     if query.page_token is None:
-        return {}
+        return None
     if form != "json":
         raise fault("page_token", "a stream has no pages", query.page_token[:100])
-    return verify(query.page_token, parts.page_key)
+    return parts.pages.rows.read(query.page_token)
 
 
-def _check(turned: Mapping[str, Any], digest: str) -> None:
-    if turned and turned.get("filter") != digest:
+def _check(turned: KeyPage | None, digest: str) -> None:
+    if turned is not None and turned.filter != digest:
         raise fault("page_token", "page_token is of another request", None)
 
 
@@ -140,8 +139,8 @@ def _page(
     headers = caching(request, asked.as_of, query.as_of)
     token = None
     if page.next_key is not None:
-        payload = {"version": asked.as_of.token, "filter": digest, "key": list(page.next_key)}
-        token = sign(payload, parts.page_key)
+        following = KeyPage(version=asked.as_of.token, filter=digest, key=list(page.next_key))
+        token = parts.pages.rows.make(following)
         if request.method == "GET":
             headers["Link"] = f'<{request.url.include_query_params(page_token=token)}>; rel="next"'
     parts.metrics.rows.labels(asked.shape.dataset.name).inc(len(page.lines))

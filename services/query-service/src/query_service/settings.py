@@ -7,18 +7,17 @@ from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.registry import RegistrySettings
 from k2common.settings.sandbox import SandboxSettings
-from pydantic import Field, SecretStr
+from k2common.settings.signing import SigningSecret
+from pydantic import Field
 
 
 class QuerySettings(Block):
     """Block `K2_QUERY__*`."""
 
-    citation_key: SecretStr = Field(
-        default=SecretStr("k2"), description="Signs citations; the same for all replicas, and kept for good."
+    citation_key: SigningSecret = Field(
+        description="Signs citations; the same for all replicas, and kept for good."
     )
-    page_key: SecretStr = Field(
-        default=SecretStr("k2"), description="Signs page tokens; the same for all replicas."
-    )
+    page_key: SigningSecret = Field(description="Signs page tokens; the same for all replicas.")
     reader_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="A client takes each part of a stream within this time."
     )

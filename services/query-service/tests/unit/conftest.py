@@ -16,10 +16,13 @@ from k2common.schemas.datasets import MARKET_DATASETS
 from k2common.settings.engine import EngineSettings
 from k2common.settings.service import HttpSettings
 from k2common.testing.iceberg import folder_catalog
+from pydantic import SecretStr
 from query_service.answers import Parts
 from query_service.app import application, parts_of
 from query_service.metrics import QueryMetrics
 from query_service.settings import QuerySettings
+
+SECRET = SecretStr("a-secret-of-the-tests")
 
 SMALL = EngineSettings(memory_megabytes=256)
 
@@ -47,7 +50,13 @@ def runtime() -> Runtime:
 def parts(catalog: Catalog, engine: Engine, runtime: Runtime) -> Iterator[Parts]:
     queries, blocking = Queries(engine, SMALL), Blocking(workers=2)
     metrics = QueryMetrics(runtime.metrics)
-    yield parts_of(VersionReader(catalog), queries, blocking, settings=QuerySettings(), metrics=metrics)
+    yield parts_of(
+        VersionReader(catalog),
+        queries,
+        blocking,
+        settings=QuerySettings(citation_key=SECRET, page_key=SECRET),
+        metrics=metrics,
+    )
     queries.close()
     blocking.close()
 

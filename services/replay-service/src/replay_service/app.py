@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from k2common.engine.connection import Engine
 from k2common.http.app import create_app
 from k2common.http.queries import install_query_problems
+from k2common.http.tokens import TokenMaker
 from k2common.http.viewer import documented
 from k2common.iceberg.catalog import open_catalog
 from k2common.iceberg.reader import VersionReader
@@ -28,6 +29,7 @@ from replay_service.openapi import api
 from replay_service.routes import Routes
 from replay_service.sessions import Sessions
 from replay_service.settings import ReplayServiceSettings
+from replay_service.stream import CursorToken
 
 FOLLOWING = "sessions"
 
@@ -71,7 +73,11 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             blocking=blocking,
             clock=runtime.clock,
             metrics=ReplayMetrics(runtime.metrics),
-            key=settings.replay.cursor_key.get_secret_value().encode(),
+            cursors=TokenMaker(
+                settings.replay.cursor_key.get_secret_value().encode(),
+                purpose="replay: cursor",
+                shape=CursorToken,
+            ),
         )
         app = create_app(
             [*routes.routes(), *documented(api)],

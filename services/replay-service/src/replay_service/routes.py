@@ -10,9 +10,9 @@ from typing import Any
 
 from k2common.domain.time import format_datetime
 from k2common.http.negotiation import MEDIA_TYPES
-from k2common.http.paging import sign, verify
 from k2common.http.parameters import invalid, require_known
 from k2common.http.problems import FieldError, Problem
+from k2common.http.tokens import TokenMaker
 from k2common.iceberg.asof import resolve
 from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
@@ -27,7 +27,7 @@ from ulid import ULID
 from replay_service.metrics import ReplayMetrics
 from replay_service.request import ReplayRequest
 from replay_service.sessions import Session, Sessions
-from replay_service.stream import Checkpoint, Completed, Cursor, Replay, in_band
+from replay_service.stream import Checkpoint, Completed, Cursor, CursorToken, Replay, in_band
 
 MAX_BODY_BYTES = 1_000_000
 
@@ -42,7 +42,7 @@ class Routes:
     blocking: Blocking
     clock: Clock
     metrics: ReplayMetrics
-    key: bytes
+    cursors: TokenMaker[CursorToken]
 
     def routes(self) -> Sequence[Route]:
         """Path by path."""
@@ -119,7 +119,7 @@ class Routes:
             yield in_band("replay_started", **_document(session))
             async for part in replay.parts(cursor):
                 if isinstance(part, Checkpoint):
-                    token = sign({"session": session.session_id, **part.cursor.to_json()}, self.key)
+                    token = self.cursors.make(part.cursor.to_token(session.session_id))
                     yield in_band("checkpoint", rows=part.rows, digest=part.digest, cursor=token)
                 elif isinstance(part, Completed):
                     yield in_band("replay_completed", rows=part.rows, digest=part.digest)
@@ -131,11 +131,11 @@ class Routes:
     def _cursor(self, session: Session, token: str | None) -> Cursor:
         if token is None:
             return Cursor()
-        fields = verify(token, self.key)
-        if fields.get("session") != session.session_id:
+        found = self.cursors.read(token)
+        if found.session != session.session_id:
             message = "cursor is of another replay"
             raise invalid([FieldError(parameter="cursor", code="INVALID", message=message)])
-        return Cursor.from_json(fields)
+        return Cursor.from_token(found)
 
 
 async def _body(request: Request) -> bytes:

@@ -6,15 +6,14 @@ from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.registry import RegistrySettings
-from pydantic import Field, SecretStr
+from k2common.settings.signing import SigningSecret
+from pydantic import Field
 
 
 class ReplaySettings(Block):
     """Block `K2_REPLAY__*`."""
 
-    cursor_key: SecretStr = Field(
-        default=SecretStr("k2"), description="Signs cursors; the same for all replicas."
-    )
+    cursor_key: SigningSecret = Field(description="Signs cursors; the same for all replicas.")
 
 
 class ReplayServiceSettings(ServiceBlocks):

@@ -40,14 +40,25 @@ class Cursor:
         """Rows before it."""
         return self.blocks * BLOCK_ROWS
 
-    def to_json(self) -> Mapping[str, Any]:
-        """As it is signed."""
-        return {"blocks": self.blocks, "chain": self.chain.hex(), "key": self.key}
+    def to_token(self, session_id: str) -> CursorToken:
+        """Return what is signed."""
+        key = None if self.key is None else list(self.key)
+        return CursorToken(session=session_id, blocks=self.blocks, chain=self.chain.hex(), key=key)
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Cursor:
-        """The cursor that `to_json` gave."""
-        return cls(blocks=fields["blocks"], chain=bytes.fromhex(fields["chain"]), key=fields["key"])
+    def from_token(cls, token: CursorToken) -> Cursor:
+        """Return the cursor that was signed."""
+        return cls(blocks=token.blocks, chain=bytes.fromhex(token.chain), key=token.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CursorToken:
+    """A cursor of one session as it is signed; `chain` is hexadecimal."""
+
+    session: str
+    blocks: int
+    chain: str
+    key: list[Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from k2common.columnar.canonical import BLOCK_ROWS
 from k2common.http.problems import Problem
+from k2common.http.tokens import TokenMaker
 from k2common.schemas.datasets import QUOTES, TRADES
 from replay_service.request import ReplayRequest
-from replay_service.stream import Cursor, digest_columns, split_at_blocks
+from replay_service.stream import Cursor, CursorToken, digest_columns, split_at_blocks
 
 
 def read(**fields: Any) -> ReplayRequest:
@@ -68,7 +69,9 @@ def test_rows_are_split_where_blocks_end(before: int, sizes: list[int]) -> None:
 
 def test_a_cursor_reads_back() -> None:
     cursor = Cursor(blocks=2, chain=b"\x01" * 32, key=[1, True, 0, "trades", "X", "S", "U", 9])
-    assert Cursor.from_json(json.loads(json.dumps(cursor.to_json()))) == cursor
+    tokens = TokenMaker(b"a-secret-of-the-tests", purpose="cursor", shape=CursorToken)
+    read = tokens.read(tokens.make(cursor.to_token("S1")))
+    assert (read.session, Cursor.from_token(read)) == ("S1", cursor)
     assert cursor.rows == 2 * BLOCK_ROWS
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -20,6 +19,7 @@ from k2common.observability.metrics import Series
 from k2common.runtime.clock import Clock
 from k2common.runtime.gate import CALLER
 from k2common.settings.service import HttpSettings
+from k2common.settings.signing import is_loopback
 
 OPEN_PATHS = ("/livez", "/readyz", "/metrics", *viewer.OPEN_PATHS)
 READING = ("GET", "HEAD", "OPTIONS")
@@ -46,7 +46,7 @@ class Access:
         self._writes = writes
         self._writers_read = writers_read
         self._keys = None if settings.keys_file is None else KeyFile(settings.keys_file, clock=clock)
-        if self._keys is None and not settings.allow_anonymous and not _is_loopback(settings.host):
+        if self._keys is None and not settings.allow_anonymous and not is_loopback(settings.host):
             raise SetupError(
                 f"{settings.host} can be reached from other machines; set K2_HTTP__KEYS_FILE, or "
                 "K2_HTTP__ALLOW_ANONYMOUS=true where something else keeps strangers out"
@@ -134,10 +134,3 @@ def _unauthorized(code: str, message: str) -> Problem:
 def _too_many(allowance: Allowance) -> Problem:
     headers = {"Retry-After": str(allowance.retry_seconds), "RateLimit-Remaining": "0"}
     return Problem(HTTPStatus.TOO_MANY_REQUESTS, "RATE_LIMITED", "too many requests", headers=headers)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

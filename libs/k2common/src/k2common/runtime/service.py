@@ -33,6 +33,7 @@ from k2common.runtime.retry import Retried, delays, untold, wait_or_stop
 from k2common.settings.block import Block
 from k2common.settings.load import effective, load, secrets
 from k2common.settings.service import HttpSettings, ObservabilitySettings, ServiceSettings
+from k2common.settings.signing import require_own_secrets
 
 EXIT_SETUP = os.EX_CONFIG
 EXIT_DRAIN = os.EX_TEMPFAIL
@@ -91,6 +92,7 @@ def run_service(
     try:
         settings = load(settings_kind, environ)
         failpoints.check(environ)
+        require_own_secrets(settings, settings.http)
     except SetupError as error:
         sys.stderr.write(f"{name}: {error}\n")
         sys.exit(EXIT_SETUP)

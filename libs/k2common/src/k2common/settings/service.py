@@ -34,6 +34,11 @@ class HttpSettings(Block):
     """Block `K2_HTTP__*`."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    published_host: str | None = Field(
+        None,
+        min_length=1,
+        description="Address on which a container's port is published, where that is not `host`.",
+    )
     port: int = Field(ge=1, le=65535, description="Port to listen on.")
     allowed_hosts: tuple[str, ...] = Field(
         (),
