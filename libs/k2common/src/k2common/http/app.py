@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -19,6 +20,7 @@ from ulid import ULID
 
 from k2common.errors import TransientError
 from k2common.http.access import Access
+from k2common.http.head import HeadAsGet
 from k2common.http.hosts import HostGuard
 from k2common.http.metrics import RequestMetrics
 from k2common.http.problems import Problem, problem_response
@@ -30,6 +32,7 @@ from k2common.settings.service import HttpSettings
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 RETRY_SECONDS = "2"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines; no trace begins with them."""
 log = get_logger(__name__)
@@ -85,13 +88,15 @@ def install(
         status = HTTPStatus.SERVICE_UNAVAILABLE if blocked else HTTPStatus.OK
         return JSONResponse({"ready": not blocked, "blocked_by": dict(blocked)}, status)
 
-    async def scrape(_: Request) -> Response:
-        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+    async def scrape(request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(metrics), headers={"Content-Type": media_type, "Vary": "Accept"})
 
     app.router.routes += [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", scrape)]
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(TransientError, _transient)
+    app.add_middleware(HeadAsGet)
     counted = RequestMetrics(metrics)
     if settings is not None:
         # Made once here, so that wrong settings stop the start and not the first request.
@@ -112,8 +117,18 @@ async def _problem(request: Request, error: Exception) -> Response:
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - the handler's registration says so
     status = HTTPStatus(error.status_code)
-    problem = Problem(status, status.name, error.detail or status.phrase, headers=error.headers)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request.scope))
+    problem = Problem(status, status.name, error.detail or status.phrase, headers=headers)
     return problem_response(problem, request)
+
+
+def _allowed(scope: Scope) -> list[str]:
+    """The methods of all routes of the path; the router names those of the first one alone."""
+    routes = scope["app"].router.routes
+    asked = {method: {**scope, "method": "GET" if method == "HEAD" else method} for method in METHODS}
+    return [m for m, one in asked.items() if any(r.matches(dict(one))[0] is Match.FULL for r in routes)]
 
 
 async def _transient(request: Request, error: Exception) -> Response:

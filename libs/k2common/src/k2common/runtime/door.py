@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -31,13 +33,15 @@ class Door:
         if self._inside is not None:
             await self._inside(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope["path"])(scope, receive, send)
+            await self._answer(scope)(scope, receive, send)
 
-    def _answer(self, path: str) -> Response:
+    def _answer(self, scope: Scope) -> Response:
+        path = scope["path"]
         if path == "/livez":
             return PlainTextResponse("ok\n")
         if path == "/metrics":
-            return Response(generate_latest(self._metrics), media_type=CONTENT_TYPE_LATEST)
+            encode, media_type = choose_encoder(Headers(scope=scope).get("Accept", ""))
+            return Response(encode(self._metrics), headers={"Content-Type": media_type, "Vary": "Accept"})
         if path == "/readyz":
             body = {"ready": False, "blocked_by": {"start": self._reason}}
             return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE)
