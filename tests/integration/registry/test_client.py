@@ -17,9 +17,7 @@ X = {"name": "x", "type": "long"}
 
 @pytest.fixture
 async def registry(stack: LocalStack) -> SchemaRegistry:
-    client = SchemaRegistry(RegistrySettings(url=stack.settings.registry_url))
-    await client.require_compatibility()
-    return client
+    return SchemaRegistry(RegistrySettings(url=stack.settings.registry_url))
 
 
 async def test_every_schema_of_the_table_registers_and_keeps_its_id(registry: SchemaRegistry) -> None:
@@ -32,6 +30,7 @@ async def test_every_schema_of_the_table_registers_and_keeps_its_id(registry: Sc
 
 async def test_a_new_optional_field_is_taken_and_a_new_required_one_refused(registry: SchemaRegistry) -> None:
     first = await registry.ensure("grown-value", record(X))
+    await registry.require_compatibility("grown-value")
     optional = {"name": "y", "type": ["null", "long"], "default": None}
     assert await registry.ensure("grown-value", record(X, optional)) != first
     with pytest.raises(SetupError, match="grown-value: the registry refuses"):

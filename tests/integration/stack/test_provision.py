@@ -41,6 +41,19 @@ async def test_all_is_there_once(settings: ProvisionSettings) -> None:
     assert all(positions[0])
 
 
+async def test_subjects_are_kept_compatible_and_those_of_others_are_left_alone(
+    settings: ProvisionSettings,
+) -> None:
+    async with httpx.AsyncClient(base_url=settings.registry.url) as client:
+        await client.put("/config", json={"compatibility": "NONE"})
+        await provision(settings)
+        assert (await client.get("/config")).json()["compatibilityLevel"] == "NONE"
+        for topic in TOPICS:
+            if topic.framed:
+                found = (await client.get(f"/config/{topic.subject}")).json()
+                assert found["compatibilityLevel"] == "BACKWARD", topic.subject
+
+
 async def test_a_schema_that_breaks_its_subject_stops(
     settings: ProvisionSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,9 +45,10 @@ async def provision(settings: ProvisionSettings) -> None:
     Raises SetupError when something is there in another form, TransientError when a neighbour is away.
     """
     registry = SchemaRegistry(settings.registry)
-    await registry.require_compatibility()
     framed = [topic for topic in TOPICS if topic.framed]
     ids = {topic.schema: await registry.ensure(topic.subject, avro_schema(topic.schema)) for topic in framed}
+    for topic in framed:
+        await registry.require_compatibility(topic.subject)
     await TopicAdmin(settings.kafka).ensure(TOPICS)
     await _seed_positions(settings.kafka, ids[POSITIONS.schema])
     await asyncio.to_thread(lambda: ensure_tables(open_catalog(settings.iceberg)))

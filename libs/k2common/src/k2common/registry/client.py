@@ -41,13 +41,13 @@ class SchemaRegistry:
             self._client.client_kwargs["trust_env"] = False
         self._by_id: dict[int, Mapping[str, Any]] = {}
 
-    async def require_compatibility(self) -> None:
-        """Make BACKWARD the registry's rule for subjects that have none of their own.
+    async def require_compatibility(self, subject: str) -> None:
+        """Make BACKWARD the rule of a subject that is there; the registry's global one stays as it is.
 
-        Raises TransientError when the registry is away.
+        Raises TransientError when the registry is unavailable.
         """
         async with self._reached():
-            await self._client.update_compatibility(COMPATIBILITY)
+            await self._client.update_compatibility(COMPATIBILITY, subject)
 
     async def ensure(self, subject: str, schema: Mapping[str, Any]) -> int:
         """Register `schema` under `subject` unless it is there, and return its id.
