@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from k2common.http.app import create_app
+from k2common.http.bodies import Places
 from k2common.http.viewer import documented
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import open_catalog
@@ -45,6 +46,8 @@ from ingest_gateway.tracker import Tracker, follow
 FOLLOWING = "topics"
 UPLOADERS_READ = re.compile(r"/v1/(uploads(/[^/]+(/rejects)?)?|batches/[^/]+|layouts(/[^/]+)?)")
 """What became of uploads, and what they may name; the bytes of any upload need the scope read."""
+STREAMED = ("/v1/uploads", "/v1/layouts/detect")
+"""Paths whose bodies are limited by their handlers."""
 
 
 @asynccontextmanager
@@ -127,7 +130,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             replica=replica,
             bulk_bytes=gateway.bulk_bytes,
             max_columns=gateway.max_columns,
-            max_receiving=gateway.max_receiving,
+            places=Places(total=gateway.max_receiving, per_caller=gateway.max_receiving_per_caller),
         )
         tell(
             metrics,
@@ -157,6 +160,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             settings=settings.http,
             writes="ingest",
             writers_read=UPLOADERS_READ,
+            streamed=STREAMED,
             clock=runtime.clock,
         )
 

@@ -62,7 +62,7 @@ def tell(
         oldest = tracker.oldest_open
         return 0.0 if oldest is None else _seconds(oldest, clock.now())
 
-    metrics.receiving.source = lambda: {(): len(reception.receiving)}
+    metrics.receiving.source = lambda: {(): reception.places.taken}
     metrics.queued.source = lambda: {(): publisher.queued}
     metrics.spool_used.source = lambda: {(): spool.used_bytes()}
     metrics.spool_free.source = lambda: {(): spool.free_bytes()}

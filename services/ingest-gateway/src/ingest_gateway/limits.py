@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -14,6 +16,7 @@ from k2common.http.problems import Problem
 NEWLINE = 0x0A
 CHECK_BYTES = 8 * 1024 * 1024
 RETRY_SECONDS = "5"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +77,24 @@ class Guard:
     def _check_disk(self) -> None:
         self._unchecked = 0
         if shutil.disk_usage(self._folder).free < self._limits.reserve_bytes:
-            raise Problem(
-                HTTPStatus.INSUFFICIENT_STORAGE,
-                "SPOOL_FULL",
-                "the disk for bodies that wait is nearly full",
-                headers={"Retry-After": RETRY_SECONDS},
-            )
+            raise _spool_full("nearly full")
+
+
+@contextmanager
+def full_disk_refused() -> Iterator[None]:
+    """Raise Problem 507 where the disk of the spool, or the part of it that may be used, is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise _spool_full("full") from error
+
+
+def _spool_full(state: str) -> Problem:
+    return Problem(
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        "SPOOL_FULL",
+        f"the disk for bodies that wait is {state}",
+        headers={"Retry-After": RETRY_SECONDS},
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 from k2common.errors import RecordError
+from k2common.http.bodies import Places
 from k2common.http.problems import FieldError, Problem
 from k2common.iceberg.reader import VersionReader
 from k2common.layouts.cutter import CutPosition, Header, read_header
@@ -25,6 +26,7 @@ from ulid import ULID
 
 from ingest_gateway.changes import Changes
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal
+from ingest_gateway.limits import full_disk_refused
 from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.publisher import RECORD_TOO_LONG, Publisher, chunk_partition
 from ingest_gateway.repairing import mended
@@ -33,7 +35,6 @@ from ingest_gateway.spool import Received, Spool
 from ingest_gateway.trials import check_first_block, trial
 from ingest_gateway.zips import unzipped
 
-RETRY_SECONDS = "2"
 log = get_logger(__name__)
 
 
@@ -53,26 +54,17 @@ class Reception:
     replica: str
     bulk_bytes: int
     max_columns: int
-    max_receiving: int
-    receiving: set[object] = field(default_factory=set)
+    places: Places
 
     async def receive(self, body: AsyncIterator[bytes], transfer: Transfer) -> Received:
         """The body's content on disk; `take`, `try_out` or `discard` it.
 
         Raises Problem for a body that is broken (400), beyond a limit (413, 422, 507) or one too many (429).
         """
-        if len(self.receiving) >= self.max_receiving:
-            message = f"{self.max_receiving} bodies are being received"
-            headers = {"Retry-After": RETRY_SECONDS}
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_UPLOADS", message, headers=headers)
-        token = object()
-        self.receiving.add(token)
-        try:
+        with self.places.one(code="TOO_MANY_UPLOADS"), full_disk_refused():
             return await self.spool.receive(
                 body, unpacker=transfer.unpacker, expected=transfer.expected, is_packed=transfer.zipped
             )
-        finally:
-            self.receiving.discard(token)
 
     def discard(self, received: Received) -> None:
         """Forget a body."""
@@ -119,9 +111,11 @@ class Reception:
             self.changes.check_replaced(request)
             if request.zipped:
                 packed = received
-                received = await self.blocking.run(unzipped, packed, limits=self.spool.limits)
+                with full_disk_refused():
+                    received = await self.blocking.run(unzipped, packed, limits=self.spool.limits)
                 self.spool.discard(packed)
-            received = await self._mended(request, received)
+            with full_disk_refused():
+                received = await self._mended(request, received)
             header = await self.blocking.run(_header, received, request.layout, self.max_columns)
             request.check_header(header)
             if not request.dry_run:
@@ -165,7 +159,8 @@ class Reception:
             instruments_version=await self._instruments(request),
         )
         start = header.after if header else CutPosition()
-        self.spool.keep(received, upload_id)
+        with full_disk_refused():
+            self.spool.keep(received, upload_id)
         return Claim(
             upload=spec,
             identity=request.identity(received.sha256),

@@ -30,6 +30,9 @@ class GatewaySettings(Block):
     max_receiving: int = Field(
         default=32, ge=1, le=1000, description="One more body at the same time is refused with status 429."
     )
+    max_receiving_per_caller: int = Field(
+        default=16, ge=1, le=1000, description="The same for one key, or one address where keys are off."
+    )
     archive_days: int | None = Field(
         default=None, ge=1, description="The bytes of uploads are kept for so long; for ever without it."
     )

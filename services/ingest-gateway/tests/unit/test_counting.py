@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -39,7 +40,7 @@ class Queue:
 
 
 class Bodies:
-    receiving = (1, 2)
+    places = SimpleNamespace(taken=2)
 
 
 def at(seconds: float) -> datetime:

@@ -19,7 +19,7 @@ class QuerySettings(Block):
     )
     page_key: SigningSecret = Field(description="Signs page tokens; the same for all replicas.")
     reader_seconds: float = Field(
-        default=60.0, gt=0, le=3600, description="A client takes each part of a stream within this time."
+        default=60.0, gt=0, le=3600, description="A client takes 64 KiB of a stream in each such time."
     )
 
 

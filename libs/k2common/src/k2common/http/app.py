@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +20,7 @@ from ulid import ULID
 
 from k2common.errors import TransientError
 from k2common.http.access import Access
+from k2common.http.bodies import BoundedBodies, OneLength, PacedAnswers, ReaderTooSlow
 from k2common.http.head import HeadAsGet
 from k2common.http.hosts import HostGuard
 from k2common.http.metrics import RequestMetrics
@@ -33,6 +34,8 @@ from k2common.settings.service import HttpSettings
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 RETRY_SECONDS = "2"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+CLIENT_LEFT = 499
+"""The status by which a request is counted whose client left before it was answered; nobody is sent it."""
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines; no trace begins with them."""
 log = get_logger(__name__)
@@ -48,6 +51,7 @@ def create_app(
     writes: str = "admin",
     writers_read: re.Pattern[str] | None = None,
     clock: Clock | None = None,
+    streamed: Sequence[str] = (),
 ) -> Starlette:
     """A Starlette application with `routes` and what `install` adds."""
     app = Starlette(routes=list(routes))
@@ -59,6 +63,7 @@ def create_app(
         writes=writes,
         writers_read=writers_read,
         clock=clock,
+        streamed=streamed,
     )
     return app
 
@@ -72,12 +77,13 @@ def install(
     writes: str = "admin",
     writers_read: re.Pattern[str] | None = None,
     clock: Clock | None = None,
+    streamed: Sequence[str] = (),
 ) -> None:
     """Add probes, /metrics, request ids, metrics of requests, hosts, keys, limits and problem documents.
 
     `writes` is the scope that a key needs for more than reading; it also allows to read paths that match
-    `writers_read`. Raises SetupError for settings that would
-    open the service to strangers.
+    `writers_read`. The handlers of the paths in `streamed` read and limit their bodies themselves. Raises
+    SetupError for settings that would open the service to strangers.
     """
 
     async def livez(_: Request) -> Response:
@@ -103,9 +109,12 @@ def install(
         access = Access(
             app, settings=settings, writes=writes, writers_read=writers_read, clock=clock or SystemClock()
         )
+        app.add_middleware(BoundedBodies, settings=settings, streamed=streamed)
         app.add_middleware(_Through, access=access)
         app.add_middleware(HostGuard, settings=settings)
         counted.keys_left.source = access.keys_left
+        app.add_middleware(PacedAnswers, seconds=settings.reader_seconds)
+    app.add_middleware(OneLength)
     app.add_middleware(_Requests, metrics=counted, clock=clock or SystemClock())
 
 
@@ -180,6 +189,7 @@ class _Requests:
                 self._metrics.running.track_inprogress(),
                 bound(request_id=request_id),
                 _traced(scope, status),
+                _left(status),
             ):
                 await self._app(scope, receive, send_with_id)
         # Nothing is swallowed: the error is logged, and a response that has begun is cut off by the raise.
@@ -198,6 +208,15 @@ class _Requests:
 
 
 @contextmanager
+def _left(status: list[int]) -> Iterator[None]:
+    """Note that the client left: its body ended early, or the work for it was given up."""
+    with suppress(ClientDisconnect):
+        yield
+    if not status:
+        status.append(CLIENT_LEFT)
+
+
+@contextmanager
 def _traced(scope: Scope, status: Sequence[int]) -> Iterator[None]:
     """In the span of a request, and its failure in the log; `status` holds the answer's code once known."""
     context = extract_http(Headers(scope=scope))
@@ -205,6 +224,9 @@ def _traced(scope: Scope, status: Sequence[int]) -> Iterator[None]:
     with begun(asked, "http request", context=context, kind=SpanKind.SERVER) as span:
         try:
             yield
+        except ReaderTooSlow as error:
+            log.warning("connection cut", path=scope["path"], reason=str(error))
+            raise
         # Logged here, where the span is, and raised again.
         except Exception as error:
             log.error("a request failed", path=scope["path"], exc_info=error)

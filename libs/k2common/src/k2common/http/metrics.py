@@ -5,7 +5,10 @@ from __future__ import annotations
 from k2common.observability.metrics import SECONDS, CollectorRegistry, Declarations, Label
 
 ROUTE = Label(name="route", bound="the service's routes as templates, and `unmatched`")
-STATUS = Label(name="status", bound="HTTP status codes; 0 for a connection that was cut before")
+STATUS = Label(
+    name="status",
+    bound="HTTP status codes; 499 for a client that left before; 0 for a request that was cut off",
+)
 
 
 class RequestMetrics:

@@ -20,7 +20,7 @@ EVERYWHERE = (
 )
 """What every endpoint may answer: parameters at fault, keys, limits, a neighbour that is away."""
 
-WITH_BODY = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE,)
+WITH_BODY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 """What every endpoint with a body may answer besides."""
 
 SECURITY_SCHEMES: Mapping[str, Any] = {

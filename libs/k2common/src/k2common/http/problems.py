@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -50,6 +51,14 @@ class Problem(Exception):
         self.extra = dict(extra or {})
 
 
+class _AnyText(JSONResponse):
+    """JSON in UTF-8; half of a surrogate pair, which a client's own JSON can hold, is shown as `?`."""
+
+    def render(self, content: Any) -> bytes:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode(errors="replace")
+
+
 def problem_response(problem: Problem, request: Request) -> JSONResponse:
     """The document for `problem`."""
     body = {
@@ -63,4 +72,4 @@ def problem_response(problem: Problem, request: Request) -> JSONResponse:
         "errors": [error.to_json() for error in problem.errors],
         **problem.extra,
     }
-    return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    return _AnyText(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)

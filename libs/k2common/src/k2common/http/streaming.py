@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
+from math import ceil
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from k2common.http.bodies import PIECE_BYTES, ReaderTooSlow, taken_within
 from k2common.runtime import timings
 from k2common.runtime.gate import BEGUN
 
 BODY_MESSAGES = 8
-
-
-class ReaderTooSlow(ConnectionError):
-    """The client did not take a part of the stream within its time."""
+__all__ = ("Attended", "ReaderTooSlow", "Streamed")
 
 
 class Streamed(Response):
     """A body in parts, as they are made.
 
     The headers are sent with the first part, so that what fails before it is answered as any other problem.
-    A client has `reader_seconds` to take each part. Any error ends the connection without the body's end.
+    A client has `reader_seconds` to take each PIECE_BYTES. Any error ends the connection without the body's
+    end.
     """
 
     def __init__(
@@ -62,11 +63,9 @@ class Streamed(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_part(self, part: bytes, send: Send) -> None:
-        try:
-            async with asyncio.timeout(self._reader_seconds):
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-        except TimeoutError as error:
-            raise ReaderTooSlow(f"nothing was read within {self._reader_seconds:g} s") from error
+        message: Message = {"type": "http.response.body", "body": part, "more_body": True}
+        pieces = ceil(len(part) / PIECE_BYTES)
+        await taken_within(self._reader_seconds * pieces, partial(send, message))
 
 
 class Attended:

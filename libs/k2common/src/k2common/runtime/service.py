@@ -26,6 +26,7 @@ from k2common.observability.export import spans_exported
 from k2common.observability.logging import configure, get_logger
 from k2common.runtime import failpoints
 from k2common.runtime.clock import Clock, SystemClock
+from k2common.runtime.connections import BoundedConnection
 from k2common.runtime.door import Door
 from k2common.runtime.metrics import START, ServiceMetrics
 from k2common.runtime.readiness import Readiness
@@ -135,14 +136,11 @@ async def _serve(
     metrics: ServiceMetrics,
 ) -> None:
     door = Door(metrics.registry)
-    config = uvicorn.Config(
+    config = server_config(
         door,
         host=settings.http.host,
         port=settings.http.port,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=max(1, int(settings.service.drain_seconds / 2)),
+        graceful_seconds=max(1, int(settings.service.drain_seconds / 2)),
     )
     server = uvicorn.Server(config)
     answered = asyncio.Event()
@@ -153,6 +151,20 @@ async def _serve(
         await server._serve()  # noqa: SLF001
         runtime.stop.set()
         answered.set()
+
+
+def server_config(app: ASGIApp, *, host: str, port: int, graceful_seconds: int) -> uvicorn.Config:
+    """Return how every service listens: connections without progress are aborted."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=BoundedConnection,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=graceful_seconds,
+    )
 
 
 async def _work(

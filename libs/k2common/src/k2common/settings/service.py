@@ -55,6 +55,30 @@ class HttpSettings(Block):
         0.0, ge=0, le=1e6, description="Of each key or address, on average; 0 is no limit."
     )
     requests_burst: int = Field(100, ge=1, le=1_000_000, description="So many requests may come at once.")
+    max_body_bytes: int = Field(
+        1024**2,
+        ge=1024,
+        le=64 * 1024**2,
+        description="A longer body is refused with status 413; uploads have a limit of their own.",
+    )
+    max_bodies: int = Field(
+        64, ge=1, le=10_000, description="Bodies read at once; one more is refused with status 429."
+    )
+    max_bodies_per_caller: int = Field(
+        32, ge=1, le=10_000, description="The same for one key, or one address where keys are off."
+    )
+    body_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="A client sends 16 KiB of a body, or its end, in each such time; else status 408.",
+    )
+    reader_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="A client takes 64 KiB of an answer in each such time; else its connection is cut.",
+    )
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod
