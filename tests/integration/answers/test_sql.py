@@ -186,3 +186,39 @@ async def test_a_table_without_rows_has_its_columns(house: House, dataset: str) 
     table = pa.ipc.open_stream(answer.content).read_all()
     assert table.num_rows == 0
     assert {"symbol", "venue"} <= set(table.column_names)
+
+
+async def test_a_nul_does_not_end_a_statement(house: House) -> None:
+    answer = await house.sql("SELECT 1\0 FROM secret")
+    assert answer.status_code == 400
+    assert (answer.json()["code"], answer.json()["position"]) == ("SQL_INVALID", 9)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/sql", rb'{"sql": "SELECT \ud800"}'),
+        ("/v1/sql", rb'{"sql": "SELECT $a", "parameters": {"a": "\udc00"}}'),
+        ("/v1/sql", rb'{"sql": "SELECT 1", "\ud800": 1}'),
+        ("/v1/sql", b'{"sql": "SELECT \xed\xa0\x80"}'),
+        ("/v1/sql", b'{"sql": "\xff"}'),
+        ("/v1/sql", b"[" * 100_000),
+        ("/v1/sql", b'{"sql": ' + b"9" * 100_000 + b"}"),
+        ("/v1/sql", b'{"sql": NaN, "limit": Infinity}'),
+        ("/v1/sql", b'{"sql": "SELECT $a", "parameters": {"a": [1, [2]]}}'),
+        ("/v1/sql", b'{"sql": "SELECT $a", "parameters": {"a": 1e400, "b": NaN}}'),
+        ("/v1/citations", rb'{"endpoint": "trades", "parameters": {"symbols": "\ud800"}}'),
+        ("/v1/citations", rb'{"endpoint": "trades", "parameters": {"\ud800": 1}}'),
+        ("/v1/citations", rb'{"endpoint": "sql", "parameters": {"sql": "SELECT \ud800"}}'),
+        ("/v1/citations", b'{"endpoint": "trades", "parameters": {"symbols": [[[1]]]}}'),
+        ("/v1/citations/verify", rb'{"endpoint": "trades", "signature": "\ud800"}'),
+        ("/v1/trades/query", rb'{"symbols": "\ud800"}'),
+        ("/v1/trades/query", rb'{"symbols": ["\udc00"]}'),
+        ("/v1/bars/query", rb'{"\ud800": 1}'),
+        ("/v1/trades/query", b"\x00"),
+        ("/v1/trades/query", b""),
+    ],
+)
+async def test_no_body_is_a_fault_of_the_service(house: House, path: str, body: bytes) -> None:
+    answer = await house.http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code < 500, answer.text

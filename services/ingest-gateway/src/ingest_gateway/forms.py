@@ -17,7 +17,7 @@ PACKED = {"application/gzip": "gzip", "application/x-gzip": "gzip", "application
 
 
 class Form:
-    """Splits a body as it comes; `fields`, `filename` and `media` are whole once the body is."""
+    """Splits a body as it comes; what it holds beside the file is whole once the body is."""
 
     def __init__(self, content_type: str) -> None:
         """Raises Problem 400 for a content type without a boundary."""
@@ -28,6 +28,7 @@ class Form:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.media = "text/csv"
+        self.content_type = ""
         self._parts: list[bytes] = []
         self._files = 0
         self._ended = False
@@ -87,8 +88,8 @@ class Form:
         if b"filename" in options:
             self._files += 1
             self.filename = options[b"filename"].decode("utf-8", "replace") or None
-            media = self._headers.get(b"content-type", b"text/csv").decode("latin-1")
-            self.media = media.partition(";")[0].strip().lower()
+            self.content_type = self._headers.get(b"content-type", b"text/csv").decode("latin-1")
+            self.media = self.content_type.partition(";")[0].strip().lower()
             return
         self._field_name = options.get(b"name", b"").decode("utf-8", "replace")
         if self._field_name in self.fields or len(self.fields) >= MAX_FIELDS:

@@ -24,6 +24,7 @@ from k2common.schemas.datasets import MARKET_DATASETS
 from starlette.requests import Request
 from ulid import ULID
 
+from ingest_gateway.charsets import layout_with_charset
 from ingest_gateway.claims import Claim
 from ingest_gateway.digests import ContentDigest
 from ingest_gateway.unpacking import UNPACKERS, Unpacker
@@ -158,11 +159,13 @@ def read_request(
     base: Claim | None = None,
     fields: Mapping[str, str] | None = None,
     zipped: bool = False,
+    content_type: str = "",
 ) -> UploadRequest:
     """The parameters of `POST /v1/uploads`, in the query or a form's `fields`.
 
-    What is not given is as in the claim `base`. Raises Problem 400 for one that is unknown or malformed, 422
-    for a layout that does not exist or does not fit.
+    What is not given is as in the claim `base`; `content_type` may name the file's encoding. Raises Problem
+    400 for one that is unknown or malformed, 415 for a charset that is not read, 422 for a layout that does
+    not exist or does not fit.
     """
     require_known(request, PARAMETERS, also=fields or {})
     given = _with_base({**request.query_params, **(fields or {})}, base)
@@ -182,8 +185,9 @@ def read_request(
     errors += not_among("dry_run", given.get("dry_run"), ("true", "false"))
     if errors or faults:
         raise invalid([*errors, *faults])
+    layout = _layout(given.get("layout", "k2"), dataset, layouts)
     return UploadRequest(
-        layout=_layout(given.get("layout", "k2"), dataset, layouts),
+        layout=layout_with_charset(layout, content_type, is_repair="repairs" in given),
         texts={name: given[name] for name in TEXTS if name in given},
         on_error=on_error,
         max_reject_ratio=ratio,

@@ -120,7 +120,9 @@ class Routes:
         if content_type.lower().startswith("multipart/form-data"):
             return await self._post_form(Form(content_type), base, request)
         transfer = read_transfer(request)
-        wanted = read_request(request, self._layouts, base=base, zipped=transfer.zipped())
+        wanted = read_request(
+            request, self._layouts, base=base, zipped=transfer.zipped(), content_type=content_type
+        )
         received = await self._reception.receive(request.stream(), transfer)
         return await self._take(wanted, received, request)
 
@@ -132,7 +134,12 @@ class Routes:
         try:
             names = {} if form.filename is None else {"filename": form.filename}
             wanted = read_request(
-                request, self._layouts, base=base, fields={**names, **form.fields}, zipped=transfer.zipped()
+                request,
+                self._layouts,
+                base=base,
+                fields={**names, **form.fields},
+                zipped=transfer.zipped(),
+                content_type=form.content_type,
             )
         except Problem:
             self._reception.discard(received)

@@ -30,11 +30,14 @@ def trial(
     Raises UnparseableError when the layout cannot read the file, RecordError for a record that is too long.
     """
     layout = Layout.accepted(spec.layout_json)
+    # A file without a record, where the layout has a header, is blank lines and a byte order mark at most.
+    is_blank = header is None and layout.header
     start = header.after if header else CutPosition()
     rows: Counter[str] = Counter(read=0, accepted=0, rejected=0, filtered=0)
     errors: Counter[tuple[str | None, str]] = Counter()
     rejects: list[Mapping[str, Any]] = []
-    for chunk in cut(file, start, delimiter=layout.delimiter, chunk_bytes=CHUNK_BYTES):
+    chunks = () if is_blank else cut(file, start, delimiter=layout.delimiter, chunk_bytes=CHUNK_BYTES)
+    for chunk in chunks:
         parsed = parse(
             chunk.payload,
             layout=layout,

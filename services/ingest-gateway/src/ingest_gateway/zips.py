@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import lzma
 import os
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 
 from k2common.http.problems import Problem
 from ulid import ULID
@@ -16,6 +21,18 @@ from ingest_gateway.spool import PARTIAL, Received
 
 MEDIA = ("application/zip", "application/x-zip-compressed")
 PIECE_BYTES = 1024 * 1024
+NOT_DECODABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    IndexError,
+)
+"""What the library raises for archives that are damaged or made up; names that are not UTF-8 too."""
 
 
 def unzipped(received: Received, *, limits: Limits) -> Received:
@@ -27,24 +44,36 @@ def unzipped(received: Received, *, limits: Limits) -> Received:
     guard = Guard(limits, received.path.parent, is_packed=lambda: False)
     digest = hashlib.sha256()
     try:
-        with zipfile.ZipFile(received.path) as packed, path.open("wb") as out:
+        with path.open("wb") as out:
+            for piece in _content(received.path):
+                guard.check(piece)
+                digest.update(piece)
+                out.write(piece)
+            out.flush()
+            os.fsync(out.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return Received(path=path, bytes=guard.size, sha256=digest.hexdigest())
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    """Read the only member. Raises Problem 400 for whatever is wrong with the archive."""
+    try:
+        with zipfile.ZipFile(path) as packed:
             members = [info for info in packed.infolist() if not info.is_dir()]
             if len(members) != 1:
                 raise _broken(f"it has {len(members)} members, not one")
             with packed.open(members[0]) as source:
                 while piece := source.read(PIECE_BYTES):
-                    guard.check(piece)
-                    digest.update(piece)
-                    out.write(piece)
-            out.flush()
-            os.fsync(out.fileno())
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        path.unlink(missing_ok=True)
+                    yield piece
+    except NOT_DECODABLE as error:
         raise _broken(str(error)) from error
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return Received(path=path, bytes=guard.size, sha256=digest.hexdigest())
+    except OSError as error:
+        # bz2 gives no number, and a made-up offset cannot be sought; all else is the disk's fault.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise _broken(str(error)) from error
 
 
 def _broken(reason: str) -> Problem:

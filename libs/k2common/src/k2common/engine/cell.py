@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from k2common.engine.connection import create_empty_tables
 from k2common.engine.formats import FORMATS, one_name_each
-from k2common.engine.statements import StatementRefused, judged, position_of
+from k2common.engine.statements import StatementRefused, judged, position_of, refuse_nul
 from k2common.engine.store import attach_store
 from k2common.schemas.datasets import TABLES
 from k2common.settings.iceberg import IcebergSettings
@@ -67,6 +67,7 @@ class Cell:
         Raises StatementRefused.
         """
         sql = question["sql"]
+        refuse_nul(sql)
         row = self._database.execute(PARSE, {"sql": sql}).fetchone()
         tree = json.loads(row[0]) if row else {}
         found = judged(sql, tree, frozenset(question["views"]))

@@ -73,6 +73,12 @@ class StatementRefused(RecordError):
         self.malformed = malformed
 
 
+def refuse_nul(sql: str) -> None:
+    """Raise StatementRefused for a NUL: the engine would take the text to end there."""
+    if (at := sql.find("\0")) >= 0:
+        raise StatementRefused("the statement has a NUL", position=at + 1, malformed=True)
+
+
 def judged(sql: str, tree: Mapping[str, Any], views: Set[str]) -> Set[str]:
     """Those of the views that the statement reads; `tree` is what `json_serialize_sql` gave for the text.
 
