@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
+from k2common.engine.budget import MemoryBudget
 from k2common.engine.connection import Engine
 from k2common.http.app import install
 from k2common.http.compression import install_compression
@@ -67,9 +68,10 @@ UNTOLD: TelemetryConfig = {"tracing": False, "operation_spans": False, "metrics"
 async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterator[Service]:
     """The endpoints, and loops that keep the versions up to date."""
     blocking = Blocking(workers=4)
-    engine = Engine(settings.engine, warehouse=settings.iceberg)
+    budget = MemoryBudget(settings.engine.total_memory_megabytes)
+    sandbox = Sandbox(settings.sandbox, warehouse=settings.iceberg, budget=budget)
+    engine = Engine(settings.engine, warehouse=settings.iceberg, budget=budget)
     queries = Queries(engine, settings.engine, metrics=QueriesMetrics(runtime.metrics))
-    sandbox = Sandbox(settings.sandbox, warehouse=settings.iceberg)
     metrics = QueryMetrics(runtime.metrics)
     try:
         registry = SchemaRegistry(settings.registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from threading import Lock
@@ -16,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from k2common.columnar.arrow import arrow_schema_of
+from k2common.engine.budget import MemoryBudget
 from k2common.engine.store import attach_store
 from k2common.errors import K2Error, TransientError
 from k2common.schemas.datasets import TABLES, Dataset, OwnTable
@@ -23,6 +25,10 @@ from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
 
 USE = "SELECT sum(memory_usage_bytes), sum(temporary_storage_bytes) FROM duckdb_memory()"
+
+
+LEAST_MEGABYTES = 64
+"""Of one query or stream, whatever the others have; sorts of any size spill at it and end."""
 
 
 class QueryTooLarge(K2Error):
@@ -54,22 +60,34 @@ class Engine:
     with the footers of the files that they read, and the one used last is used first.
     """
 
-    def __init__(self, settings: EngineSettings, *, warehouse: IcebergSettings | None = None) -> None:
-        """`warehouse` says how to read one that is no folder.
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        warehouse: IcebergSettings | None = None,
+        budget: MemoryBudget | None = None,
+    ) -> None:
+        """`warehouse` says how to read one that is no folder; `budget` is shared with the sandbox.
 
         Raises SetupError when the engine cannot read it as installed.
         """
         self._settings = settings
         self._warehouse = warehouse
         self._lock = Lock()
+        self._budget = budget or MemoryBudget(settings.total_memory_megabytes)
+        holders = settings.concurrent_queries + settings.open_streams
+        self._least = self._budget.least_share(
+            holders, wanted=min(LEAST_MEGABYTES, settings.memory_megabytes)
+        )
         self._all: list[Any] = []
         self._idle: list[Any] = []
-        self._give_back(self._take())
+        self._give_back(*self._take())
 
     def query(self, sql: str, parameters: Mapping[str, Any]) -> Query:
         """A query that has not begun; values come as parameters, never in the text."""
-        database = self._take()
-        return Query(database.cursor(), sql, parameters, done=lambda: self._give_back(database))
+        database, megabytes = self._take()
+        done = partial(self._give_back, database, megabytes)
+        return Query(database.cursor(), sql, parameters, done=done)
 
     def use(self) -> EngineUse:
         """What the databases hold now, as they say themselves."""
@@ -80,7 +98,7 @@ class Engine:
             with database.cursor() as cursor:
                 of_one = cursor.execute(USE).fetchone()
             used, spilled = used + int(of_one[0]), spilled + int(of_one[1])
-        allowed = len(databases) * self._settings.memory_megabytes * 10**6
+        allowed = min(self._budget.total, len(databases) * self._settings.memory_megabytes) * 10**6
         return EngineUse(databases=len(databases), used=used, spilled=spilled, allowed=allowed)
 
     def close(self) -> None:
@@ -88,17 +106,27 @@ class Engine:
         for database in self._all:
             database.close()
 
-    def _take(self) -> Any:
+    def _take(self) -> tuple[Any, int]:
+        """An idle database or a new one, and its limit of memory."""
+        megabytes = self._budget.take(self._least, self._settings.memory_megabytes)
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-            database = open_database(self._settings, self._warehouse)
-            self._all.append(database)
-        return database
+            database = self._idle.pop() if self._idle else None
+            if database is None:
+                database = open_database(self._settings, self._warehouse)
+                self._all.append(database)
+        _limit(database, megabytes)
+        return database, megabytes
 
-    def _give_back(self, database: Any) -> None:
+    def _give_back(self, database: Any, megabytes: int) -> None:
+        # The lower limit also makes the engine return to the system what its allocator has kept.
+        _limit(database, self._least)
+        self._budget.give_back(megabytes, self._least)
         with self._lock:
             self._idle.append(database)
+
+
+def _limit(database: Any, megabytes: int) -> None:
+    database.execute(f"SET GLOBAL memory_limit = '{megabytes}MB'")
 
 
 def open_database(settings: EngineSettings, warehouse: IcebergSettings | None) -> Any:
@@ -163,6 +191,11 @@ class Query(AbstractContextManager["Query"]):
             reader = self._cursor.execute(self._sql, self._parameters).to_arrow_reader(rows)
             yield from reader
 
+    def close(self) -> None:
+        """End the query and give its memory back; that may take a few tenths of a second."""
+        self._cursor.close()
+        self._done()
+
     def interrupt(self) -> None:
         """Give the query up; may be called from any thread."""
         self._cursor.interrupt()
@@ -173,8 +206,7 @@ class Query(AbstractContextManager["Query"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cursor.close()
-        self._done()
+        self.close()
 
 
 class _translated(AbstractContextManager[None]):  # noqa: N801 - used as a function

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -28,11 +28,15 @@ class TooManyAtOnce(TransientError):
 class Gate:
     """Lets `width` in at once and `waiting` more wait; one caller may have half of the waiting places.
 
+    At most `per_caller` of one caller are inside at once.
+
     Callers take turns, each of them in the order of its calls: one with many does not hold up the others.
     """
 
-    def __init__(self, *, width: int, waiting: int, seconds: float) -> None:
+    def __init__(self, *, width: int, waiting: int, seconds: float, per_caller: int | None = None) -> None:
         self._width = self._free = width
+        self._per_caller = width if per_caller is None else per_caller
+        self._inside: Counter[str] = Counter()
         self._limit = waiting
         self._seconds = seconds
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
@@ -54,15 +58,16 @@ class Gate:
         Raises Overloaded or TooManyAtOnce, and Overloaded when the turn did not come within `seconds`. Work
         for an answer that has begun waits for its turn as long as it takes.
         """
-        await self._enter(CALLER.get(), begun=BEGUN.get())
+        caller = CALLER.get()
+        await self._enter(caller, begun=BEGUN.get())
         try:
             yield
         finally:
-            self._leave()
+            self._leave(caller)
 
     async def _enter(self, caller: str, *, begun: bool) -> None:
-        if self._free:
-            self._free -= 1
+        if self._admits(caller):
+            self._let_in(caller)
             return
         if self.waiting >= self._limit and not begun:
             raise Overloaded(f"{self._limit} queries wait already")
@@ -79,23 +84,39 @@ class Gate:
                 await turn
         except (TimeoutError, asyncio.CancelledError) as error:
             if turn.done() and not turn.cancelled():
-                self._leave()  # the turn came in the same moment
+                self._leave(caller)  # the turn came in the same moment
             else:
                 self._forget(turn, caller)
+            if isinstance(error, TimeoutError) and self._free:
+                raise TooManyAtOnce(f"{self._per_caller} of this caller run already") from None
             if isinstance(error, TimeoutError):
                 raise Overloaded(f"the query did not begin within {self._seconds:g} s") from None
             raise
 
-    def _leave(self) -> None:
-        while self._queues:
-            caller, queue = self._queues.popitem(last=False)
-            turn = queue.popleft()
-            if queue:
-                self._queues[caller] = queue
-            if not turn.done():
-                turn.set_result(None)
-                return
+    def _admits(self, caller: str) -> bool:
+        return self._free > 0 and self._inside[caller] < self._per_caller
+
+    def _let_in(self, caller: str) -> None:
+        self._free -= 1
+        self._inside[caller] += 1
+
+    def _leave(self, caller: str) -> None:
         self._free += 1
+        self._inside[caller] -= 1
+        if not self._inside[caller]:
+            del self._inside[caller]
+        while (following := next(filter(self._admits, self._queues), None)) is not None:
+            self._admit_first_of(following)
+
+    def _admit_first_of(self, caller: str) -> None:
+        queue = self._queues.pop(caller)
+        turn = queue.popleft()
+        if queue:
+            # To the end: the callers take turns.
+            self._queues[caller] = queue
+        if not turn.done():
+            self._let_in(caller)
+            turn.set_result(None)
 
     def _forget(self, turn: asyncio.Future[None], caller: str) -> None:
         queue = self._queues.get(caller)

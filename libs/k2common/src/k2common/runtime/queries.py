@@ -32,13 +32,14 @@ class Queries:
         self._engine = engine
         self._seconds = settings.query_seconds
         self._computing = _gate(settings.concurrent_queries, settings)
-        self._streams = _gate(settings.open_streams, settings)
+        self._streams = _gate(settings.open_streams, settings, per_caller=settings.streams_per_caller)
         self._metrics = metrics or QueriesMetrics(CollectorRegistry())
         self._metrics.running.source = lambda: {(): self._computing.inside}
         self._metrics.waiting.source = lambda: {(): self._computing.waiting + self._streams.waiting}
         self._metrics.streams.source = lambda: {(): self._streams.inside}
         self._metrics.tell_use(engine.use)
         self._blocking = Blocking(workers=settings.concurrent_queries)
+        self._closing = Blocking(workers=1)
 
     async def table(self, sql: str, parameters: Mapping[str, Any]) -> pa.Table:
         """The whole result.
@@ -47,9 +48,8 @@ class Queries:
         raises.
         """
         with step("query"):
-            async with self._turn(self._computing):
-                with self._engine.query(sql, parameters) as query:
-                    return await self._run(query, query.table)
+            async with self._turn(self._computing), self._opened(sql, parameters) as query:
+                return await self._run(query, query.table)
 
     async def batches(
         self, sql: str, parameters: Mapping[str, Any], *, rows: int
@@ -58,15 +58,24 @@ class Queries:
 
         Raises as `table`. Close it when it is not read to its end.
         """
-        async with self._turn(self._streams):
-            with self._engine.query(sql, parameters) as query:
-                batches = query.batches(rows)
-                while (batch := await self._next(query, batches)) is not None:
-                    yield batch
+        async with self._turn(self._streams), self._opened(sql, parameters) as query:
+            batches = query.batches(rows)
+            while (batch := await self._next(query, batches)) is not None:
+                yield batch
 
     def close(self) -> None:
         """Wait for what runs."""
         self._blocking.close()
+        self._closing.close()
+
+    @asynccontextmanager
+    async def _opened(self, sql: str, parameters: Mapping[str, Any]) -> AsyncIterator[Query]:
+        query = self._engine.query(sql, parameters)
+        try:
+            yield query
+        finally:
+            # Beside the event loop: to give memory back takes time. Nobody's leaving may stop it.
+            await asyncio.shield(self._closing.run(query.close))
 
     @asynccontextmanager
     async def _turn(self, gate: Gate) -> AsyncIterator[None]:
@@ -94,5 +103,10 @@ class Queries:
             return task.result()
 
 
-def _gate(width: int, settings: EngineSettings) -> Gate:
-    return Gate(width=width, waiting=settings.waiting_queries, seconds=settings.waiting_seconds)
+def _gate(width: int, settings: EngineSettings, *, per_caller: int | None = None) -> Gate:
+    return Gate(
+        width=width,
+        waiting=settings.waiting_queries,
+        seconds=settings.waiting_seconds,
+        per_caller=per_caller,
+    )

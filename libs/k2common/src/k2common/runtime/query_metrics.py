@@ -71,7 +71,7 @@ class QueriesMetrics:
         self.databases = made.scraped(
             "k2_databases_opened",
             "Databases of the engine, one for each query that ran at the same time.",
-            look="Times `K2_ENGINE__MEMORY_MEGABYTES` it is what the engine may take.",
+            look="Together they may take `K2_ENGINE__TOTAL_MEMORY_MEGABYTES`.",
         )
         self.used = made.scraped(
             "k2_engine_used_bytes",

@@ -13,9 +13,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from k2common.engine.budget import MemoryBudget
 from k2common.engine.connection import QueryInterrupted, QueryTooLarge, ValueOutOfRange
 from k2common.engine.statements import StatementRefused
 from k2common.errors import TransientError
+from k2common.runtime.gate import Gate
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.sandbox import SandboxSettings
 
@@ -31,12 +33,10 @@ STORE = (
 )
 HEAD_BYTES = 5
 FRAME_BYTES = 256 * 1024 * 1024
+LEAST_MEGABYTES = 128
+"""Of one statement, whatever the queries have."""
 KEPT = ("LD_LIBRARY_PATH", "LD_PRELOAD")
 """What a process keeps of the environment: nothing that could be a secret."""
-
-
-class SandboxBusy(TransientError):
-    """So many statements wait already that another is not taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,41 +68,58 @@ class Ended:
 class Sandbox:
     """Runs statements, `running` of them at a time. A process serves one and is never used again."""
 
-    def __init__(self, settings: SandboxSettings, *, warehouse: IcebergSettings | None = None) -> None:
-        """`warehouse` says how to read one that is no folder."""
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        *,
+        warehouse: IcebergSettings | None = None,
+        budget: MemoryBudget | None = None,
+    ) -> None:
+        """`warehouse` says how to read one that is no folder; `budget` is shared with the engine."""
         self._settings = settings
+        self._budget = budget or MemoryBudget(settings.memory_megabytes * settings.concurrent_statements)
+        wanted = min(LEAST_MEGABYTES, settings.memory_megabytes)
+        self._least = self._budget.least_share(settings.concurrent_statements, wanted=wanted)
         self._warehouse = None if warehouse is None or not warehouse.on_s3 else _told_once(warehouse)
-        self._slots = asyncio.Semaphore(settings.concurrent_statements)
-        self.waiting = 0
-        self.running = 0
+        self._gate = Gate(
+            width=settings.concurrent_statements,
+            waiting=settings.waiting_statements,
+            seconds=settings.waiting_seconds,
+            per_caller=settings.statements_per_caller,
+        )
         self._ending: set[asyncio.Task[None]] = set()
         self._spare: asyncio.Task[asyncio.subprocess.Process] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many statements wait."""
+        return self._gate.waiting
+
+    @property
+    def running(self) -> int:
+        """How many statements run."""
+        return self._gate.inside
 
     @asynccontextmanager
     async def statement(self, sql: str, views: Set[str]) -> AsyncIterator[Statement]:
         """A judged statement.
 
-        Raises StatementRefused, SandboxBusy when too many wait, QueryInterrupted past the time limit.
+        Raises StatementRefused, what the gate raises, and QueryInterrupted past the time limit.
         """
-        if self._slots.locked() and self.waiting >= self._settings.waiting_statements:
-            raise SandboxBusy("too many statements wait")
-        self.waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self.waiting -= 1
-        self.running += 1
-        try:
-            process = await self._process()
+        async with self._gate.passed():
+            megabytes = self._budget.take(self._least, self._settings.memory_megabytes)
             try:
-                running = Statement(process, self._settings, warehouse=self._warehouse)
-                await running.judge(sql, views)
-                yield running
+                process = await self._process()
+                try:
+                    running = Statement(
+                        process, self._settings, megabytes=megabytes, warehouse=self._warehouse
+                    )
+                    await running.judge(sql, views)
+                    yield running
+                finally:
+                    self._end(process)
             finally:
-                self._end(process)
-        finally:
-            self.running -= 1
-            self._slots.release()
+                self._budget.give_back(megabytes, self._least)
 
     async def close(self) -> None:
         """End the process that waits for a statement, and wait for those that were killed."""
@@ -135,9 +152,11 @@ class Statement:
         process: asyncio.subprocess.Process,
         settings: SandboxSettings,
         *,
+        megabytes: int,
         warehouse: Mapping[str, Any] | None = None,
     ) -> None:
         self._process = process
+        self._megabytes = megabytes
         self._warehouse = warehouse
         self._settings = settings
         self._left = settings.statement_seconds
@@ -151,7 +170,7 @@ class Statement:
         question = {
             "sql": sql,
             "views": sorted(views),
-            "memory_megabytes": self._settings.memory_megabytes,
+            "memory_megabytes": self._megabytes,
             "threads": self._settings.threads,
             "warehouse": self._warehouse,
         }

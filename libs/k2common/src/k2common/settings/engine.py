@@ -11,6 +11,12 @@ class EngineSettings(Block):
     memory_megabytes: int = Field(
         default=512, ge=128, description="One query; more spills to disk, and what cannot spill is refused."
     )
+    total_memory_megabytes: int = Field(
+        default=1536,
+        ge=256,
+        description="All queries, streams and SQL statements of the process; beyond it they get less each "
+        "and spill.",
+    )
     spill_megabytes: int = Field(
         default=10_240, ge=1, description="One query's files on disk; a query that needs more is refused."
     )
@@ -18,6 +24,9 @@ class EngineSettings(Block):
     concurrent_queries: int = Field(default=4, ge=1, le=256, description="Queries that compute side by side.")
     open_streams: int = Field(
         default=8, ge=1, le=1_000, description="Streams that are open at once; they compute by turns."
+    )
+    streams_per_caller: int = Field(
+        default=4, ge=1, le=1_000, description="The same for one key, or one address where keys are off."
     )
     waiting_queries: int = Field(
         default=64, ge=0, le=100_000, description="So many more may wait; beyond that they are refused."

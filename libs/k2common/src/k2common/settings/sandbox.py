@@ -11,8 +11,14 @@ class SandboxSettings(Block):
     concurrent_statements: int = Field(
         default=2, ge=1, le=64, description="Statements that run side by side."
     )
+    statements_per_caller: int = Field(
+        default=1, ge=1, le=64, description="The same for one key, or one address where keys are off."
+    )
     waiting_statements: int = Field(
         default=16, ge=0, le=1024, description="So many more wait; others are refused with Retry-After."
+    )
+    waiting_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="A statement that did not begin by then is refused."
     )
     memory_megabytes: int = Field(
         default=512, ge=128, le=65536, description="Of one statement; nothing spills to disk."

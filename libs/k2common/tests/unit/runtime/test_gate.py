@@ -120,3 +120,29 @@ async def test_a_caller_who_goes_leaves_its_place_to_the_next() -> None:
     await asyncio.wait({late})
     async with asyncio.timeout(5), gate.passed():
         pass
+
+
+async def test_one_caller_has_so_many_places_inside_and_the_rest_are_for_others() -> None:
+    gate, leave = Gate(width=3, waiting=10, seconds=60, per_caller=2), asyncio.Event()
+
+    async def inside() -> None:
+        async with gate.passed():
+            await leave.wait()
+
+    tasks = [started("a", inside) for _ in range(3)]
+    await settle()
+    assert (gate.inside, gate.waiting) == (2, 1)
+    tasks += [started("b", inside) for _ in range(2)]
+    await settle()
+    assert (gate.inside, gate.waiting) == (3, 2)
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert (gate.inside, gate.waiting) == (0, 0)
+
+
+async def test_a_caller_who_has_all_its_places_is_told_so() -> None:
+    gate = Gate(width=2, waiting=10, seconds=0.01, per_caller=1)
+    async with gate.passed():
+        with pytest.raises(TooManyAtOnce):
+            async with gate.passed():
+                raise AssertionError
