@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from k2common.engine.connection import Engine
 from k2common.http.app import create_app
 from k2common.http.queries import install_query_problems
+from k2common.http.streaming import Attended
 from k2common.http.tokens import TokenMaker
 from k2common.http.viewer import documented
 from k2common.iceberg.catalog import open_catalog
@@ -26,7 +28,7 @@ from k2common.schemas.datasets import COMMITS, QUOTES, SESSIONS, TRADES
 
 from replay_service.metrics import ReplayMetrics
 from replay_service.openapi import api
-from replay_service.routes import Routes
+from replay_service.routes import Routes, SessionsPage
 from replay_service.sessions import Sessions
 from replay_service.settings import ReplayServiceSettings
 from replay_service.stream import CursorToken
@@ -65,7 +67,11 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             codec=await MessageCodec.open(registry, SESSIONS),
             replica=settings.service.replica,
             undecodable=undecodable,
+            clock=runtime.clock,
+            most=settings.replay.max_sessions,
+            age=timedelta(days=settings.replay.session_days),
         )
+        secret = settings.replay.cursor_key.get_secret_value().encode()
         routes = Routes(
             sessions=sessions,
             reader=reader,
@@ -73,11 +79,9 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             blocking=blocking,
             clock=runtime.clock,
             metrics=ReplayMetrics(runtime.metrics),
-            cursors=TokenMaker(
-                settings.replay.cursor_key.get_secret_value().encode(),
-                purpose="replay: cursor",
-                shape=CursorToken,
-            ),
+            cursors=TokenMaker(secret, purpose="replay: cursor", shape=CursorToken),
+            pages=TokenMaker(secret, purpose="replay: page of sessions", shape=SessionsPage),
+            reader_seconds=settings.http.reader_seconds,
         )
         app = create_app(
             [*routes.routes(), *documented(api)],
@@ -88,6 +92,7 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             clock=runtime.clock,
         )
         install_query_problems(app)
+        app.add_middleware(Attended)
         runtime.readiness.waiting(FOLLOWING, "the sessions are being read")
 
         async def ready(stop: asyncio.Event) -> None:

@@ -11,6 +11,7 @@ from k2common.http.openapi import Operation, Parameter, document, many, one, ref
 from k2common.http.row_schemas import object_schema
 
 from replay_service.request import ReplayRequest
+from replay_service.routes import DEFAULT_LIMIT, MAX_LIMIT
 
 DESCRIPTION = (
     "Streams the rows of a range in the one total order, as of one version, with a digest over them. A "
@@ -28,6 +29,19 @@ CURSOR = Parameter(
     name="cursor",
     description="The `cursor` of a checkpoint; the stream goes on after it.",
     schema={"type": "string", "minLength": 1, "maxLength": 4_000, "format": "k2-page-token"},
+)
+PAGE = (
+    Parameter(
+        name="limit",
+        description=f"Entries of a page; {DEFAULT_LIMIT} without it.",
+        schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+        example=DEFAULT_LIMIT,
+    ),
+    Parameter(
+        name="page_token",
+        description="The `next_page_token` of the page before.",
+        schema={"type": "string", "format": "k2-page-token"},
+    ),
 )
 REQUEST = {
     name: value
@@ -58,6 +72,7 @@ OPERATIONS = (
         method="get",
         path="/v1/replays",
         summary="All replays, newest first.",
+        parameters=PAGE,
         answers={200: many(reference("Replay"))},
     ),
     Operation(

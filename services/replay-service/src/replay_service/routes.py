@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from k2common.domain.time import format_datetime
 from k2common.http.negotiation import MEDIA_TYPES
-from k2common.http.parameters import invalid, require_known
+from k2common.http.parameters import integer, invalid, require_known
 from k2common.http.problems import FieldError, Problem
+from k2common.http.streaming import Streamed
 from k2common.http.tokens import TokenMaker
 from k2common.iceberg.asof import resolve
 from k2common.iceberg.reader import VersionReader
@@ -20,16 +22,25 @@ from k2common.runtime.clock import Clock
 from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import DATASETS
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from ulid import ULID
 
 from replay_service.metrics import ReplayMetrics
 from replay_service.request import ReplayRequest
 from replay_service.sessions import Session, Sessions
-from replay_service.stream import Checkpoint, Completed, Cursor, CursorToken, Replay, in_band
+from replay_service.stream import Checkpoint, Completed, Cursor, CursorToken, Part, Replay, in_band
 
 MAX_BODY_BYTES = 1_000_000
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsPage:
+    """A page of sessions: those before this id."""
+
+    before: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +54,8 @@ class Routes:
     clock: Clock
     metrics: ReplayMetrics
     cursors: TokenMaker[CursorToken]
+    pages: TokenMaker[SessionsPage]
+    reader_seconds: float
 
     def routes(self) -> Sequence[Route]:
         """Path by path."""
@@ -71,7 +84,7 @@ class Routes:
             created_at=now,
             updated_at=now,
         )
-        await self.sessions.write(session)
+        await self.sessions.create(session)
         self.metrics.sessions.inc()
         headers = {"Location": f"/v1/replays/{session.session_id}"}
         return JSONResponse(_single(session, request), HTTPStatus.CREATED, headers=headers)
@@ -82,16 +95,21 @@ class Routes:
         return JSONResponse(_single(self.sessions.get(request.path_params["session_id"]), request))
 
     async def list(self, request: Request) -> Response:
-        """All sessions, newest first."""
-        require_known(request, ())
-        data = [_document(session) for session in self.sessions.list()]
-        return JSONResponse({"data": data, "next_page_token": None, "meta": _meta(request)})
+        """All sessions, newest first, in pages."""
+        require_known(request, ("limit", "page_token"))
+        limit = integer(request.query_params, "limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
+        given = request.query_params.get("page_token")
+        before = "~" if given is None else self.pages.read(given).before
+        known = [session for session in self.sessions.list() if session.session_id < before]
+        page, more = known[:limit], len(known) > limit
+        token = self.pages.make(SessionsPage(before=page[-1].session_id)) if more else None
+        data = [_document(session) for session in page]
+        return JSONResponse({"data": data, "next_page_token": token, "meta": _meta(request)})
 
     async def delete(self, request: Request) -> Response:
         """Forget a session: 204."""
         require_known(request, ())
-        session = self.sessions.get(request.path_params["session_id"])
-        await self.sessions.write(replace(session, state="deleted", updated_at=self.clock.now()))
+        await self.sessions.delete(request.path_params["session_id"])
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def stream(self, request: Request) -> Response:
@@ -111,22 +129,32 @@ class Routes:
             blocking=self.blocking,
         )
         headers = {"X-K2-Version": session.version}
-        body = self._lines(session, replay, cursor)
-        return StreamingResponse(body, media_type=MEDIA_TYPES["ndjson"], headers=headers)
+        return Streamed(
+            self._lines(session, replay, cursor),
+            reader_seconds=self.reader_seconds,
+            media_type=MEDIA_TYPES["ndjson"],
+            headers=headers,
+        )
 
-    async def _lines(self, session: Session, replay: Replay, cursor: Cursor) -> AsyncIterator[bytes]:
-        with self.metrics.one_stream():
-            yield in_band("replay_started", **_document(session))
-            async for part in replay.parts(cursor):
-                if isinstance(part, Checkpoint):
-                    token = self.cursors.make(part.cursor.to_token(session.session_id))
-                    yield in_band("checkpoint", rows=part.rows, digest=part.digest, cursor=token)
-                elif isinstance(part, Completed):
-                    yield in_band("replay_completed", rows=part.rows, digest=part.digest)
-                else:
-                    self.metrics.rows.inc(part.rows)
-                    self.metrics.bytes.inc(len(part.text))
-                    yield part.text
+    async def _lines(self, session: Session, replay: Replay, cursor: Cursor) -> AsyncGenerator[bytes, None]:
+        async with aclosing(replay.parts(cursor)) as parts:
+            # A stream that gets no place is refused before the answer begins.
+            part: Part | None = await anext(parts)
+            with self.metrics.one_stream():
+                yield in_band("replay_started", **_document(session))
+                while part is not None:
+                    yield self._line(session, part)
+                    part = await anext(parts, None)
+
+    def _line(self, session: Session, part: Part) -> bytes:
+        if isinstance(part, Checkpoint):
+            token = self.cursors.make(part.cursor.to_token(session.session_id))
+            return in_band("checkpoint", rows=part.rows, digest=part.digest, cursor=token)
+        if isinstance(part, Completed):
+            return in_band("replay_completed", rows=part.rows, digest=part.digest)
+        self.metrics.rows.inc(part.rows)
+        self.metrics.bytes.inc(len(part.text))
+        return part.text
 
     def _cursor(self, session: Session, token: str | None) -> Cursor:
         if token is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -14,8 +14,12 @@ from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.kafka.producer import TransactionalProducer
 from k2common.registry.codec import MessageCodec
+from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import SESSIONS
 from k2common.settings.kafka import KafkaSettings
+
+REMOVED_AT_ONCE = 100
+RETRY_SECONDS = "60"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,7 @@ class Session:
 
 
 class Sessions:
-    """All sessions as the topic tells them."""
+    """All sessions as the topic tells them: at most `most`, and none older than `age`."""
 
     def __init__(
         self,
@@ -41,28 +45,52 @@ class Sessions:
         *,
         codec: MessageCodec,
         replica: str,
+        clock: Clock,
+        most: int,
+        age: timedelta,
         undecodable: UndecodableMessages | None = None,
     ) -> None:
         self._settings = settings
         self._codec = codec
         self._replica = replica
+        self._clock = clock
+        self._most = most
+        self._age = age
         self._lock = asyncio.Lock()
         self._known: dict[str, Session] = {}
         self.follower = Follower(settings, SESSIONS, on_record=self._take, undecodable=undecodable)
 
-    async def write(self, session: Session) -> None:
-        """Create the session or change it.
+    async def create(self, session: Session) -> None:
+        """Create the session, and remove the oldest of those that have expired from the topic.
 
-        Raises TransientError when Kafka is away.
+        Raises Problem 429 when there are as many as may be, TransientError when Kafka is away.
         """
+        expired = [known for known in self._known if not self._is_live(known)]
+        if len(self._known) - len(expired) >= self._most:
+            message = f"there are {self._most} replays; delete some"
+            headers = {"Retry-After": RETRY_SECONDS}
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REPLAYS", message, headers=headers)
+        removed = dict.fromkeys(sorted(expired)[:REMOVED_AT_ONCE])
+        await self._write({session.session_id: self._codec.encode(asdict(session)), **removed})
+        self._known[session.session_id] = session
+
+    async def delete(self, session_id: str) -> None:
+        """Remove the session.
+
+        Raises Problem 404, TransientError when Kafka is away.
+        """
+        await self._write({self.get(session_id).session_id: None})
+
+    async def _write(self, values: Mapping[str, bytes | None]) -> None:
         async with (
             self._lock,
             TransactionalProducer(self._settings, f"replay-service-{self._replica}") as producer,
             producer.transaction() as work,
         ):
-            value = self._codec.encode(asdict(session))
-            await work.send(SESSIONS.name, key=session.session_id.encode(), value=value)
-        self._known[session.session_id] = session
+            for session_id, value in values.items():
+                await work.send(SESSIONS.name, key=session_id.encode(), value=value)
+        for session_id in (known for known, value in values.items() if value is None):
+            self._known.pop(session_id, None)
 
     def get(self, session_id: str) -> Session:
         """One session.
@@ -70,15 +98,25 @@ class Sessions:
         Raises Problem 404.
         """
         session = self._known.get(session_id)
-        if session is None or session.state == "deleted":
+        if session is None or not self._is_live(session_id):
             raise Problem(HTTPStatus.NOT_FOUND, "REPLAY_NOT_FOUND", f"there is no replay {session_id}")
         return session
 
     def list(self) -> Sequence[Session]:
         """All sessions, newest first."""
-        known = (session for session in self._known.values() if session.state != "deleted")
+        known = (session for session_id, session in self._known.items() if self._is_live(session_id))
         return sorted(known, key=lambda session: session.session_id, reverse=True)
 
+    def _is_live(self, session_id: str) -> bool:
+        return self._clock.now() - self._known[session_id].created_at < self._age
+
     async def _take(self, record: Any) -> None:
+        if record.value is None:
+            self._known.pop((record.key or b"").decode(errors="replace"), None)
+            return
         session = Session(**await self._codec.decode(record.value))
+        if session.state == "deleted":
+            # So older releases removed one.
+            self._known.pop(session.session_id, None)
+            return
         self._known[session.session_id] = session

@@ -13,7 +13,13 @@ from pydantic import Field
 class ReplaySettings(Block):
     """Block `K2_REPLAY__*`."""
 
-    cursor_key: SigningSecret = Field(description="Signs cursors; the same for all replicas.")
+    cursor_key: SigningSecret = Field(description="Signs cursors and page tokens; the same for all replicas.")
+    max_sessions: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Sessions kept; one more is refused with status 429."
+    )
+    session_days: float = Field(
+        default=7.0, gt=0, le=3650, description="A session is forgotten so long after it was created."
+    )
 
 
 class ReplayServiceSettings(ServiceBlocks):

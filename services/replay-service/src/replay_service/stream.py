@@ -7,9 +7,10 @@ after every whole block of the digest; its cursor goes on from there, on any rep
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from k2common.columnar.canonical import BLOCK_ROWS, START, Digest
@@ -19,7 +20,6 @@ from k2common.iceberg.asof import AsOf
 from k2common.iceberg.plan import Plan
 from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.gate import BEGUN
 from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import DATASETS, Dataset
 
@@ -86,6 +86,9 @@ class Completed:
     digest: str
 
 
+Part: TypeAlias = Lines | Checkpoint | Completed
+
+
 class Replay:
     """Reads one replay. `parts` gives lines of JSON, checkpoints and, last, the completion."""
 
@@ -107,7 +110,7 @@ class Replay:
         self._blocking = blocking
         self._columns = digest_columns(self._datasets)
 
-    async def parts(self, cursor: Cursor) -> AsyncIterator[Lines | Checkpoint | Completed]:
+    async def parts(self, cursor: Cursor) -> AsyncGenerator[Part, None]:
         """Everything after `cursor`.
 
         Raises what the reader and the queries raise.
@@ -116,13 +119,13 @@ class Replay:
         for scans in await self._days(cursor.key):
             parameters = Parameters()
             sql = self._sql(scans, parameters, cursor.key)
-            async for batch in self._queries.batches(sql, parameters.values, rows=PART_ROWS):
-                for part in split_at_blocks(pa.Table.from_batches([batch]), digest.rows):
-                    await self._blocking.run(digest.update, part.select(self._columns))
-                    BEGUN.set(True)
-                    yield Lines(rows=part.num_rows, text=lines(part[TEXT].combine_chunks()))
-                    if digest.rows % BLOCK_ROWS == 0:
-                        yield _checkpoint(digest, part)
+            async with aclosing(self._queries.batches(sql, parameters.values, rows=PART_ROWS)) as batches:
+                async for batch in batches:
+                    for part in split_at_blocks(pa.Table.from_batches([batch]), digest.rows):
+                        await self._blocking.run(digest.update, part.select(self._columns))
+                        yield Lines(rows=part.num_rows, text=lines(part[TEXT].combine_chunks()))
+                        if digest.rows % BLOCK_ROWS == 0:
+                            yield _checkpoint(digest, part)
         yield Completed(rows=digest.rows, digest=digest.finish().hex())
 
     async def _days(self, key: Sequence[Any] | None) -> Sequence[Sequence[Scan]]:
