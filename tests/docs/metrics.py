@@ -11,6 +11,7 @@ from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from ingest_gateway.metrics import GatewayMetrics
 from k2common.http.metrics import RequestMetrics
 from k2common.observability.metrics import CollectorRegistry, Declared, Label
+from k2common.runtime.fault_metrics import FaultMetrics
 from k2common.runtime.metrics import ServiceMetrics
 from k2common.runtime.query_metrics import QueriesMetrics
 from query_service.metrics import QueryMetrics
@@ -23,6 +24,7 @@ Made from the code by `./task docs`. Every service gives its metrics at `/metric
 """  # noqa: E501 - a paragraph is a line
 EVERY = "Every service"
 ENGINE = "query-service and replay-service"
+READERS = "iceberg-sink, query-service and replay-service"
 SERVICES = ("ingest-gateway", "csv-loader", "iceberg-sink", "query-service", "replay-service")
 
 
@@ -30,6 +32,7 @@ def declared() -> Mapping[str, Sequence[Declared]]:
     """All metrics by the service that has them."""
     shared = ServiceMetrics(service="any").declared
     engine = QueriesMetrics(CollectorRegistry()).declared
+    faults = FaultMetrics(CollectorRegistry()).declared
     return {
         EVERY: [*shared, *RequestMetrics(CollectorRegistry()).declared],
         "ingest-gateway": GatewayMetrics(CollectorRegistry()).declared,
@@ -41,6 +44,7 @@ def declared() -> Mapping[str, Sequence[Declared]]:
         "query-service": QueryMetrics(CollectorRegistry()).declared,
         "replay-service": ReplayMetrics(CollectorRegistry()).declared,
         ENGINE: engine,
+        READERS: faults,
     }
 
 

@@ -20,6 +20,7 @@ from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.fault_metrics import FaultMetrics
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.share import Share, Work
@@ -102,10 +103,11 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         )
         commits = await MessageCodec.open(registry, COMMITS)
         settling = Settling(catalog=catalog, statuses=statuses, commands=commands, blocking=blocking)
+        verifier = FaultMetrics(runtime.metrics).verifier(settings.iceberg.verdict_seconds)
         tools = Tools(
             settings=settings,
             catalog=catalog,
-            reader=VersionReader(catalog),
+            reader=VersionReader(catalog, verifier=verifier),
             statuses=statuses,
             commands=commands,
             marks=marks,
@@ -157,7 +159,13 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
 
         gaps = GapJob(
             GapStore(catalog),
-            lambda: GapFinder(catalog, settings.gaps, warehouse=settings.iceberg, metrics=tools.metrics),
+            lambda: GapFinder(
+                catalog,
+                settings.gaps,
+                warehouse=settings.iceberg,
+                metrics=tools.metrics,
+                verifier=verifier,
+            ),
             tools=tools,
             announcer=lambda: Announcer(settings.kafka, codec=commits, owner=GAPS.name),
         )

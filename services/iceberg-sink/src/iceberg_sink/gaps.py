@@ -24,6 +24,7 @@ from k2common.iceberg.expiry import Retention
 from k2common.iceberg.gaps import GapStore, Progress
 from k2common.iceberg.plan import Plan
 from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.verification import FileVerifier
 from k2common.observability.logging import get_logger
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import GAPS, QUOTES, TRADES, Dataset
@@ -56,7 +57,13 @@ class GapFinder:
     """Follows the datasets' tables from where `begin` says; only for one thread at a time."""
 
     def __init__(
-        self, catalog: Catalog, settings: GapSettings, *, warehouse: IcebergSettings, metrics: SinkMetrics
+        self,
+        catalog: Catalog,
+        settings: GapSettings,
+        *,
+        warehouse: IcebergSettings,
+        metrics: SinkMetrics,
+        verifier: FileVerifier | None = None,
     ) -> None:
         self._limits = Limits(
             large_gap=settings.large_gap,
@@ -66,7 +73,7 @@ class GapFinder:
         )
         limits = EngineSettings(memory_megabytes=settings.memory_megabytes, threads=1)
         self._engine = Engine(limits, warehouse=warehouse)
-        self._reader = VersionReader(catalog)
+        self._reader = VersionReader(catalog, verifier=verifier)
         self._metrics = metrics
         self._sequencers: dict[str, Sequencer] = {}
         self._progress = Progress()

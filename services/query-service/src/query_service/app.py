@@ -22,6 +22,7 @@ from k2common.kafka.boundary import UndecodableMessages
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.fault_metrics import FaultMetrics
 from k2common.runtime.first_reads import FirstReads
 from k2common.runtime.queries import Queries
 from k2common.runtime.query_metrics import QueriesMetrics
@@ -76,7 +77,8 @@ async def build(settings: QueryServiceSettings, runtime: Runtime) -> AsyncIterat
     try:
         registry = SchemaRegistry(settings.registry)
         catalog = await blocking.run(open_catalog, settings.iceberg)
-        reader, first_reads = VersionReader(catalog), FirstReads()
+        verifier = FaultMetrics(runtime.metrics).verifier(settings.iceberg.verdict_seconds)
+        reader, first_reads = VersionReader(catalog, verifier=verifier), FirstReads()
         follower = VersionFollower(
             settings.kafka,
             reader=reader,

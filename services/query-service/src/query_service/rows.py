@@ -73,9 +73,13 @@ class Rows:
 
     async def stream(self, asked: Asked, writer: Writer, *, limit: int | None) -> AsyncGenerator[bytes, None]:
         """All rows, or the first `limit`, as the writer writes them; memory stays bounded."""
-        yield writer.start(await self.schema(asked, writer))
+        schema, groups = await self.schema(asked, writer), await self._groups(asked)
+        if groups:
+            # Before the first byte a refusal still has its status.
+            await self._blocking.run(groups[0].verify, groups[0].paths)
+        yield writer.start(schema)
         left = limit
-        pace = Pace(await self._groups(asked))
+        pace = Pace(groups)
         while left != 0 and (plan := pace.next()) is not None:
             parameters = Parameters()
             sql = _cut(writer.select(parameters), asked, plan, parameters, key=None, limit=left)

@@ -77,7 +77,11 @@ async def _planned(
     scans: dict[str, Scan | None] = {}
     if as_of is not None:
         for dataset in datasets:
-            scans[dataset.name] = await scan_of(parts, as_of, dataset, narrowed(wanted, dataset))
+            scan = await scan_of(parts, as_of, dataset, narrowed(wanted, dataset))
+            scans[dataset.name] = scan
+            if scan is not None:
+                # The statement's process reads files by itself.
+                await parts.blocking.run(scan.plan.verify, scan.plan.paths)
     task = task_of(scans, wanted, form=form, limit=limit, parameters=query.parameters, in_order=query.sorted)
     return as_of, task
 

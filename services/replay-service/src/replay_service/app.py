@@ -19,6 +19,7 @@ from k2common.kafka.boundary import UndecodableMessages
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
+from k2common.runtime.fault_metrics import FaultMetrics
 from k2common.runtime.queries import Queries
 from k2common.runtime.query_metrics import QueriesMetrics
 from k2common.runtime.retry import lasting
@@ -45,7 +46,8 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
     try:
         registry = SchemaRegistry(settings.registry)
         catalog = await blocking.run(open_catalog, settings.iceberg)
-        reader = VersionReader(catalog)
+        verifier = FaultMetrics(runtime.metrics).verifier(settings.iceberg.verdict_seconds)
+        reader = VersionReader(catalog, verifier=verifier)
         undecodable = UndecodableMessages(
             settings.kafka,
             owner=f"replay-service-undecodable-{settings.service.replica}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,14 @@ from k2common.columnar.arrow import arrow_schema_of
 from k2common.engine.budget import MemoryBudget
 from k2common.engine.store import attach_store
 from k2common.errors import K2Error, TransientError
+from k2common.iceberg.plan import PlannedFiles
+from k2common.iceberg.verification import GivenUp
+from k2common.observability.logging import get_logger
 from k2common.schemas.datasets import TABLES, Dataset, OwnTable
 from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
 
+log = get_logger(__name__)
 USE = "SELECT sum(memory_usage_bytes), sum(temporary_storage_bytes) FROM duckdb_memory()"
 
 
@@ -169,25 +173,36 @@ def empty_table(dataset: str) -> str:
 
 
 class Query(AbstractContextManager["Query"]):
-    """One running query; it raises QueryTooLarge, QueryInterrupted, ValueOutOfRange or TransientError."""
+    """One running query; it raises QueryTooLarge, QueryInterrupted, ValueOutOfRange or TransientError.
+
+    The files of its plans are verified before it reads them: DataDamaged and DataMissing are TransientErrors.
+    """
 
     def __init__(
         self, cursor: Any, sql: str, parameters: Mapping[str, Any], *, done: Callable[[], None]
     ) -> None:
         self._cursor = cursor
         self._sql = sql
-        self._parameters = dict(parameters)
+        # The engine takes a plain list; what verifies the files stays here.
+        self._files = [value for value in parameters.values() if isinstance(value, PlannedFiles)]
+        self._parameters = {
+            name: list(value) if isinstance(value, PlannedFiles) else value
+            for name, value in parameters.items()
+        }
         self._done = done
+        self._interrupted = False
 
     def table(self) -> pa.Table:
         """The whole result."""
-        with _translated():
+        with self._translated():
+            self._verify()
             result: pa.Table = self._cursor.execute(self._sql, self._parameters).to_arrow_table()
         return result
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         """The result in batches of about `rows`, as it comes."""
-        with _translated():
+        with self._translated():
+            self._verify()
             reader = self._cursor.execute(self._sql, self._parameters).to_arrow_reader(rows)
             yield from reader
 
@@ -198,7 +213,36 @@ class Query(AbstractContextManager["Query"]):
 
     def interrupt(self) -> None:
         """Give the query up; may be called from any thread."""
+        self._interrupted = True
         self._cursor.interrupt()
+
+    def _verify(self) -> None:
+        for files in self._files:
+            files.verify(lambda: self._interrupted)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (duckdb.InterruptException, GivenUp) as error:
+            raise QueryInterrupted("the query was given up") from error
+        except duckdb.OutOfMemoryException as error:
+            raise QueryTooLarge(str(error)) from error
+        except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
+            self._explain()
+            raise ValueOutOfRange(str(error)) from error
+        except (duckdb.IOException, duckdb.HTTPException) as error:
+            self._explain()
+            log.warning("warehouse unreadable", error=str(error))
+            raise TransientError("the warehouse cannot be read") from error
+        except duckdb.Error:
+            self._explain()
+            raise
+
+    def _explain(self) -> None:
+        """Raise DataDamaged or DataMissing when the engine failed for the sake of a file."""
+        for files in self._files:
+            files.explain()
 
     def __enter__(self) -> Self:
         return self
@@ -207,20 +251,3 @@ class Query(AbstractContextManager["Query"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _translated(AbstractContextManager[None]):  # noqa: N801 - used as a function
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, duckdb.InterruptException):
-            raise QueryInterrupted("the query was given up") from error
-        if isinstance(error, duckdb.OutOfMemoryException):
-            raise QueryTooLarge(str(error)) from error
-        if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
-            raise ValueOutOfRange(str(error)) from error
-        if isinstance(error, (duckdb.IOException, duckdb.HTTPException)):
-            raise TransientError(f"the warehouse cannot be read: {error}") from error

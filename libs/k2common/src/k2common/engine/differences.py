@@ -46,7 +46,7 @@ def plain_rows_sql(plan: Plan, parameters: Parameters) -> str:
     parts: list[str] = []
     for paths, rule in ((plan.all_visible, "true"), (plan.straddling, None)):
         if paths:
-            files = f"read_parquet({parameters.bind(list(paths))}, union_by_name=true)"
+            files = f"read_parquet({parameters.bind(plan.opened(paths))}, union_by_name=true)"
             parts.append(f"SELECT * FROM {files} WHERE {rule or shown(plan, parameters)}")
     return " UNION ALL BY NAME ".join(parts)
 

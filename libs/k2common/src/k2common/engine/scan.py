@@ -183,7 +183,7 @@ def after(key: Sequence[Any], parameters: Parameters) -> str:
 
 def _from(scan: Scan, paths: Sequence[str], wanted: Filter, parameters: Parameters, *, whole: bool) -> str:
     by_name = "" if whole else ", union_by_name=true"
-    files = f"read_parquet({parameters.bind(list(paths))}{by_name}, hive_partitioning=false)"
+    files = f"read_parquet({parameters.bind(scan.plan.opened(paths))}{by_name}, hive_partitioning=false)"
     condition = _condition(wanted, scan.dataset, parameters)
     return f"SELECT '{scan.dataset.name}' AS dataset, * FROM {files} WHERE {condition}"
 

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from k2common.errors import TransientError
+from k2common.errors import DataFault, TransientError
 from k2common.http.access import Access
 from k2common.http.bodies import BoundedBodies, OneLength, PacedAnswers, ReaderTooSlow
 from k2common.http.head import HeadAsGet
@@ -36,6 +36,8 @@ RETRY_SECONDS = "2"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CLIENT_LEFT = 499
 """The status by which a request is counted whose client left before it was answered; nobody is sent it."""
+REPAIR_SECONDS = "60"
+"""Somebody has to repair a file before the same request can succeed."""
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines; no trace begins with them."""
 log = get_logger(__name__)
@@ -141,10 +143,13 @@ def _allowed(scope: Scope) -> list[str]:
 
 
 async def _transient(request: Request, error: Exception) -> Response:
-    problem = Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", str(error), headers={"Retry-After": RETRY_SECONDS}
+    code, seconds = "UNAVAILABLE", RETRY_SECONDS
+    if isinstance(error, DataFault):
+        code, seconds = error.code, REPAIR_SECONDS
+    headers = {"Retry-After": seconds}
+    return problem_response(
+        Problem(HTTPStatus.SERVICE_UNAVAILABLE, code, str(error), headers=headers), request
     )
-    return problem_response(problem, request)
 
 
 class _Through:

@@ -19,10 +19,12 @@ import pyarrow as pa
 import zstandard
 from pyiceberg.io import FileIO, load_file_io
 
-from k2common.errors import RecordError, TransientError
+from k2common.errors import DataDamaged, RecordError, TransientError
 from k2common.iceberg.catalog import AWAY, Catalog
+from k2common.iceberg.verification import log_fault
 
 PIECE_BYTES = 1024 * 1024
+ARCHIVE = "the archive of uploads"
 
 
 class ContentGone(RecordError):
@@ -44,7 +46,7 @@ class Archive:
         """The bytes in pieces.
 
         Raises ContentGone when there are none, TransientError when the store does not answer, and
-        RuntimeError at the end of bytes that are others.
+        DataDamaged, at the end at the latest, for bytes that are others.
         """
         digest = hashlib.sha256()
         try:
@@ -58,10 +60,12 @@ class Archive:
                     yield piece
         except FileNotFoundError as error:
             raise ContentGone(f"the archive does not hold {sha256}") from error
+        except zstandard.ZstdError as error:
+            raise self._damaged(sha256) from error
         except AWAY as error:
-            raise TransientError(f"the archive does not answer: {error}") from error
+            raise TransientError("the archive does not answer") from error
         if digest.hexdigest() != sha256:
-            raise RuntimeError(f"the archive holds other bytes under {sha256}")
+            raise self._damaged(sha256)
 
     def holds(self, sha256: str) -> bool:
         """Whether there is such an object.
@@ -84,6 +88,11 @@ class Archive:
                 self._io.delete(source)
         except AWAY as error:
             raise TransientError(f"the archive does not answer: {error}") from error
+
+    def _damaged(self, sha256: str) -> DataDamaged:
+        fault = DataDamaged(ARCHIVE, path=self._location(sha256))
+        log_fault(fault)
+        return fault
 
     def _location(self, sha256: str) -> str:
         # Not .zst: pyarrow would pack an object of that name once more on its way to a store.

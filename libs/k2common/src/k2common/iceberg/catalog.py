@@ -12,20 +12,24 @@ from pyiceberg.exceptions import (
     OAuthError,
     RESTError,
     UnauthorizedError,
+    ValidationError,
 )
 from pyiceberg.table import Table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from k2common.errors import SetupError, TransientError
+from k2common.errors import DataDamaged, DataFault, DataMissing, SetupError, TransientError
 from k2common.iceberg.rest import ClientCredentials, TimedRestCatalog
 from k2common.iceberg.sql import KeepingSqlCatalog
+from k2common.observability.logging import get_logger
 from k2common.settings.iceberg import IcebergSettings
 
 __all__ = ["AWAY", "Catalog", "Table", "load_table", "open_catalog"]
 
 AWAY = (CommitStateUnknownException, RESTError, SQLAlchemyError, OSError)
 """What a catalogue or a warehouse raises when it did not answer; requests' errors are OSErrors."""
+METADATA = "its metadata"
+log = get_logger(__name__)
 HIDDEN_ROOT = "k2.hidden-root"
 """The property of a catalogue that says where files of hidden uploads go."""
 REFUSED = (OAuthError, UnauthorizedError, ForbiddenError)
@@ -58,14 +62,25 @@ def open_catalog(settings: IcebergSettings) -> Catalog:
 def load_table(catalog: Catalog, table: str) -> Table:
     """The table as it is now.
 
-    Raises SetupError when there is none, TransientError when the catalogue does not answer.
+    Raises SetupError when there is none, DataMissing or DataDamaged when its metadata file cannot be read,
+    TransientError when the catalogue does not answer.
     """
     try:
         return catalog.load_table(table)
     except NoSuchTableError as error:
         raise SetupError(f"there is no table {table}; run the provisioning first") from error
+    except FileNotFoundError as error:
+        raise _reported(DataMissing(table, path=METADATA)) from error
+    except (ValidationError, ValueError) as error:
+        # Of what a catalogue raises only the parsing of a metadata file is one.
+        raise _reported(DataDamaged(table, path=METADATA)) from error
     except AWAY as error:
-        raise TransientError(f"{table} cannot be loaded: {error}") from error
+        raise TransientError(f"{table} cannot be loaded: {type(error).__name__}") from error
+
+
+def _reported(fault: DataFault) -> DataFault:
+    log.error("table metadata unusable", kind=fault.kind, table=fault.table)
+    return fault
 
 
 def store_properties(settings: IcebergSettings) -> Mapping[str, str]:

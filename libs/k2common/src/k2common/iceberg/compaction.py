@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from pyiceberg.catalog import Catalog
 
+from k2common.errors import DataFault
 from k2common.iceberg.catalog import load_table
 from k2common.iceberg.commit import DEFAULT_ATTEMPTS
 from k2common.iceberg.documents import head_version
@@ -67,8 +68,9 @@ def compact(
     """One pass over a table; each group is a commit of its own, beside a running sink, until it is `ended`.
 
     A table whose head is still `seen` is left at once. The version stays. Holds the rows of one group in
-    memory. Raises ProofFailed when rows would change, ForeignDeletes as `live_files`, TransientError when the
-    catalogue or the warehouse does not answer.
+    memory. Raises ProofFailed when rows would change, ForeignDeletes as `live_files`, DataDamaged or
+    DataMissing once all groups without such a file are done, TransientError when the catalogue or the
+    warehouse does not answer.
     """
     table, bounds = load_table(catalog, name), Bounds(rows=max_rows, bytes=max_bytes)
     snapshot_id = table.metadata.current_snapshot_id
@@ -76,17 +78,22 @@ def compact(
         return Compacted(seen=seen)
     groups = choose(live_files(table), bounds=bounds, fan_in=fan_in)
     done = Compacted(seen=None if groups else snapshot_id)
+    fault: DataFault | None = None
     for group in groups:
         if ended():
             break
         totals = None
         if not dry_run:
-            rewritten = rewrite(group, table=table, order=order, bounds=bounds)
             try:
+                rewritten = rewrite(group, table=table, order=order, bounds=bounds)
                 totals = commit_rewritten(
                     catalog, table, group, rewritten, retention=retention, attempts=attempts
                 ).totals
             except FilesGone:
+                continue
+            except DataFault as error:
+                # The group stays as it is, so that no damage gets a fresh digest; the others go on.
+                fault = error
                 continue
         done = replace(
             done,
@@ -95,6 +102,8 @@ def compact(
             rows=done.rows + sum(file.record_count for file in group),
             totals=totals,
         )
+    if fault is not None:
+        raise fault
     return done
 
 

@@ -16,6 +16,7 @@ from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
+from k2common.iceberg.avro_files import manifests_of, read_entries
 from k2common.iceberg.recent import Recent
 
 BOUNDED = ("symbol", "upload_id", "trading_date", "ts_event", "ts_event_ns", "ts_recv_ns", "ts_ingest")
@@ -104,7 +105,7 @@ class Contents:
         if found is None:
             found = [
                 file
-                for manifest in snapshot.manifests(table.io)
+                for manifest in manifests_of(snapshot, table)
                 if manifest.content == ManifestContent.DATA
                 for file in self._of_manifest(manifest, table)
             ]
@@ -114,15 +115,17 @@ class Contents:
     def _of_manifest(self, manifest: ManifestFile, table: Table) -> Sequence[FileEntry]:
         found = self._manifests.get(manifest.manifest_path)
         if found is None:
-            found = read_manifest(manifest, schema=table.schema(), io=table.io)
+            found = read_manifest(manifest, schema=table.schema(), io=table.io, table=".".join(table.name()))
             self._manifests.put(manifest.manifest_path, found)
         return found
 
 
-def read_manifest(manifest: ManifestFile, *, schema: Schema, io: FileIO) -> Sequence[FileEntry]:
+def read_manifest(
+    manifest: ManifestFile, *, schema: Schema, io: FileIO, table: str = ""
+) -> Sequence[FileEntry]:
     """The files that the manifest adds or keeps."""
     columns = {f.field_id: (f.name, f.field_type) for f in schema.fields if f.name in BOUNDED}
-    entries = manifest.fetch_manifest_entry(io, discard_deleted=True)
+    entries = read_entries(manifest, io, table=table)
     return [file_entry(entry.data_file, columns) for entry in entries]
 
 

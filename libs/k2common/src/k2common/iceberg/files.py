@@ -1,13 +1,13 @@
 """Rows become data files: one for each day, sorted as given, with the offsets that they hold in the footer.
 
 The footer's key-value entries are `k2.offsets`, [[epoch, partition, first, last], …] with both ends
-inclusive, and `k2.uploads`, the list of uploads, left out where there are many.
+inclusive, and `k2.uploads`, the list of uploads, left out where there are many. The file's name holds the
+SHA-256 of its bytes (`digests`), and its pages have checksums.
 """
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -27,6 +27,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, ListType, LongType, MapType, StringType
+
+from k2common.iceberg.digests import data_file_name
 
 OFFSETS_KEY = b"k2.offsets"
 UPLOADS_KEY = b"k2.uploads"
@@ -72,13 +74,16 @@ def _days(rows: pa.Table, table: Table) -> Iterator[tuple[int | None, pa.Table]]
 
 def _write_file(rows: pa.Table, day: int | None, *, table: Table) -> DataFile:
     schema, key = table.schema(), _partition_key(table, day)
-    path = table.location_provider().new_data_location(f"{uuid.uuid4()}.parquet", key)
-    output = table.io.new_output(path)
-    with output.create() as stream:
-        writer = pq.ParquetWriter(stream, rows.schema, **_encodings(schema))
-        with writer:
-            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-            writer.add_key_value_metadata(footer(rows))
+    # In memory first, since the name holds the digest.
+    stream = pa.BufferOutputStream()
+    writer = pq.ParquetWriter(stream, rows.schema, **_encodings(schema))
+    with writer:
+        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata(footer(rows))
+    data = stream.getvalue().to_pybytes()
+    path = table.location_provider().new_data_location(data_file_name(data), key)
+    with table.io.new_output(path).create() as output:
+        output.write(data)
     statistics = data_file_statistics_from_parquet_metadata(
         parquet_metadata=writer.writer.metadata,
         stats_columns=compute_statistics_plan(schema, table.properties),
@@ -89,7 +94,7 @@ def _write_file(rows: pa.Table, day: int | None, *, table: Table) -> DataFile:
         file_path=path,
         file_format=FileFormat.PARQUET,
         partition=key.partition if key else Record(),
-        file_size_in_bytes=len(output),
+        file_size_in_bytes=len(data),
         sort_order_id=None,
         spec_id=table.spec().spec_id,
         equality_ids=None,
@@ -149,6 +154,7 @@ def _encodings(schema: Schema) -> dict[str, Any]:
         "column_encoding": dict.fromkeys(longs, "DELTA_BINARY_PACKED"),
         "store_schema": False,
         "store_decimal_as_integer": True,
+        "write_page_checksum": True,
     }
 
 

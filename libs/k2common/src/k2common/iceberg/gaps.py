@@ -8,7 +8,6 @@ step counts whole or not at all, and whoever begins anew goes on from the last o
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,10 +23,12 @@ from k2common.domain.sequencing import STATE
 from k2common.errors import Fenced, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.commit import CommitResult, Proposal, commit
+from k2common.iceberg.digests import named_by_digest
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
 from k2common.iceberg.hidden_files import hidden_files
+from k2common.iceberg.verification import open_parquet
 from k2common.schemas.datasets import GAPS
 from k2common.versions import Version
 
@@ -62,8 +63,8 @@ class GapStore:
         if head is None or head.state is None:
             return Progress()
         try:
-            with table.io.new_input(head.state).open() as stream:
-                rows = pq.ParquetFile(stream).read()
+            with open_parquet(table.io, head.state, table=GAPS.table) as parquet:
+                rows = parquet.read()
         except AWAY as error:
             raise TransientError(f"the state of {GAPS.table} cannot be read: {error}") from error
         documents: Mapping[str, str] = json.loads((rows.schema.metadata or {})[FOLLOWED_KEY])
@@ -132,10 +133,13 @@ class GapStore:
         rows = pa.concat_tables([schema.empty_table(), *parts])
         rows = rows.replace_schema_metadata({FOLLOWED_KEY: json.dumps(documents)})
         # Among the data: table buckets refuse metadata with names that Iceberg does not know.
-        location: str = table.location_provider().new_data_location(f"{uuid.uuid4()}-gaps.parquet")
+        stream = pa.BufferOutputStream()
+        pq.write_table(rows, stream, compression="zstd")
+        data = stream.getvalue().to_pybytes()
+        location: str = table.location_provider().new_data_location(named_by_digest(data, "-gaps.parquet"))
         try:
-            with table.io.new_output(location).create() as stream:
-                pq.write_table(rows, stream, compression="zstd")
+            with table.io.new_output(location).create() as output:
+                output.write(data)
         except AWAY as error:
             raise TransientError(f"the state of {GAPS.table} cannot be written: {error}") from error
         return location

@@ -7,7 +7,6 @@ them for orphans, since no snapshot names those of older versions.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -18,7 +17,9 @@ from pyiceberg.table import Table
 from k2common.errors import TransientError
 from k2common.hidden import Amended, Files, Hidden, entries
 from k2common.iceberg.catalog import AWAY, HIDDEN_ROOT
+from k2common.iceberg.digests import named_by_digest
 from k2common.iceberg.recent import Recent
+from k2common.iceberg.verification import faults, read_whole
 from k2common.versions import Version
 
 MOST_IN_DOCUMENT = 100
@@ -29,15 +30,17 @@ _kept = Recent[str, Mapping[str, Hidden]](limit=32)
 def hidden_files(catalog: Catalog) -> Files:
     """Reads the files of the catalogue's tables; those used last are kept.
 
-    It raises TransientError when the store does not answer or has lost a file.
+    It raises TransientError when the store does not answer, DataDamaged or DataMissing for a file that is not
+    what was written.
     """
 
     def read(location: str) -> Mapping[str, Hidden]:
         found = _kept.get(location)
         if found is None:
             try:
-                with load_file_io(dict(catalog.properties), location).new_input(location).open() as stream:
-                    found = entries(json.loads(stream.read()))
+                files = load_file_io(dict(catalog.properties), location)
+                with faults(location.split("/")[-2], location):
+                    found = entries(json.loads(read_whole(files, location, table=location.split("/")[-2])))
             except AWAY as error:
                 raise TransientError(f"the hidden uploads in {location} cannot be read: {error}") from error
             _kept.put(location, found)
@@ -60,9 +63,10 @@ def filed(version: Version, table: Table) -> Version:
     if len(final) <= MOST_IN_DOCUMENT:
         return replace(version, hidden=final | loading)
     catalog = table.catalog
-    location = f"{catalog.properties[HIDDEN_ROOT]}/{'.'.join(table.name())}/{uuid.uuid4()}.json"
-    text = json.dumps({u: entry.to_json() for u, entry in final.items()}, separators=(",", ":"))
+    text = json.dumps({u: entry.to_json() for u, entry in final.items()}, separators=(",", ":")).encode()
+    name = named_by_digest(text, ".json")
+    location = f"{catalog.properties[HIDDEN_ROOT]}/{'.'.join(table.name())}/{name}"
     with load_file_io(dict(catalog.properties), location).new_output(location).create() as stream:
-        stream.write(text.encode())
+        stream.write(text)
     _kept.put(location, final)
     return replace(version, hidden=Amended(location, loading, hidden_files(catalog)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pyiceberg.table import Table
 
 from k2common.errors import TransientError
+from k2common.iceberg.avro_files import manifests_of
 from k2common.iceberg.catalog import AWAY
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.manifests import files_of
@@ -36,10 +37,10 @@ def inventory(table: Table, *, bounds: Bounds) -> Inventory:
 
     Raises TransientError when the warehouse does not answer.
     """
-    snapshot = table.current_snapshot()
+    snapshot, name = table.current_snapshot(), ".".join(table.name())
     try:
-        manifests = [] if snapshot is None else snapshot.manifests(table.io)
-        files = [file for manifest in manifests for file in files_of(manifest, table.io)]
+        manifests = manifests_of(snapshot, table)
+        files = [file for manifest in manifests for file in files_of(manifest, table.io, table=name)]
     except AWAY as error:
         raise TransientError(f"{'.'.join(table.name())} cannot be read: {error}") from error
     return Inventory(

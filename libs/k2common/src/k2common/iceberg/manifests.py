@@ -4,7 +4,6 @@ needs of them, and whole entries are parsed anew but for those of the small mani
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -13,6 +12,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestContent, ManifestEntry, ManifestFile, write_manifest
 from pyiceberg.table import Table
 
+from k2common.iceberg.avro_files import MemoryOutput, read_entries
 from k2common.iceberg.recent import Recent
 
 SMALL_MANIFEST_BYTES = 1024 * 1024
@@ -50,20 +50,20 @@ _files = Recent[str, Sequence[LiveFile]](limit=200_000, weight=len)
 _entries = Recent[str, Sequence[ManifestEntry]](limit=1_000, weight=len)
 
 
-def files_of(manifest: ManifestFile, io: FileIO) -> Sequence[LiveFile]:
+def files_of(manifest: ManifestFile, io: FileIO, *, table: str = "") -> Sequence[LiveFile]:
     """The files that the manifest adds or keeps. Raises what the warehouse raises."""
     known = _files.get(manifest.manifest_path)
     if known is None:
-        known = tuple(_live(entry) for entry in entries_of(manifest, io))
+        known = tuple(_live(entry) for entry in entries_of(manifest, io, table=table))
         _files.put(manifest.manifest_path, known)
     return known
 
 
-def entries_of(manifest: ManifestFile, io: FileIO) -> Sequence[ManifestEntry]:
+def entries_of(manifest: ManifestFile, io: FileIO, *, table: str = "") -> Sequence[ManifestEntry]:
     """The entries of those files, not to be changed. Raises what the warehouse raises."""
     known = _entries.get(manifest.manifest_path)
     if known is None:
-        known = manifest.fetch_manifest_entry(io, discard_deleted=True)
+        known = read_entries(manifest, io, table=table)
         if len(known) <= SMALL:
             _entries.put(manifest.manifest_path, known)
     return known
@@ -81,8 +81,8 @@ def merged(manifests: Sequence[ManifestFile], *, table: Table, snapshot_id: int)
     ]
     if len(small) < MERGE_AT:
         return list(manifests)
-    paths = {m.manifest_path for m in small}
-    entries = [entry for manifest in small for entry in entries_of(manifest, table.io)]
+    paths, name = {m.manifest_path for m in small}, ".".join(table.name())
+    entries = [entry for manifest in small for entry in entries_of(manifest, table.io, table=name)]
     return [
         *write_entries(entries, table=table, snapshot_id=snapshot_id),
         *(m for m in manifests if m.manifest_path not in paths),
@@ -103,12 +103,12 @@ def write_entries(
     """
     if not entries:
         return []
-    path = table.location_provider().new_metadata_location(f"{uuid.uuid4()}-m0.avro")
+    output = MemoryOutput()
     with write_manifest(
         format_version=table.metadata.format_version,
         spec=table.spec() if spec_id is None else table.specs()[spec_id],
         schema=table.schema(),
-        output_file=table.io.new_output(path),
+        output_file=output,
         snapshot_id=snapshot_id,
         avro_compression=COMPRESSION,
     ) as writer:
@@ -119,6 +119,7 @@ def write_entries(
                 writer.add_entry(entry)
             else:
                 writer.existing(entry)
+    output.store(table, "", "-m0.avro")
     return [writer.to_manifest_file()]
 
 

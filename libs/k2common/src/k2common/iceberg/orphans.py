@@ -13,6 +13,7 @@ from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
 
 from k2common.errors import TransientError
+from k2common.iceberg.avro_files import manifests_of
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.documents import version_of
 from k2common.iceberg.manifests import files_of
@@ -33,13 +34,13 @@ class Swept:
 
 def referenced(table: Table) -> frozenset[str]:
     """Every file that a live snapshot, its summary or the table's own log names."""
-    metadata = table.metadata
+    metadata, name = table.metadata, ".".join(table.name())
     found = {table.metadata_location, *(old.metadata_file for old in metadata.metadata_log)}
     found |= {s.statistics_path for s in (*metadata.statistics, *metadata.partition_statistics)}
     manifests: dict[str, ManifestFile] = {}
     for snapshot in metadata.snapshots:
         found.add(snapshot.manifest_list)
-        manifests |= {manifest.manifest_path: manifest for manifest in snapshot.manifests(table.io)}
+        manifests |= {manifest.manifest_path: manifest for manifest in manifests_of(snapshot, table)}
         entries = {} if snapshot.summary is None else snapshot.summary.additional_properties
         found |= {text for text in entries.values() if text.startswith(table.location())}
         version = version_of(snapshot)
@@ -47,7 +48,7 @@ def referenced(table: Table) -> frozenset[str]:
             found.add(version.state)
     found |= manifests.keys()
     for manifest in manifests.values():
-        found |= {file.file_path for file in files_of(manifest, table.io)}
+        found |= {file.file_path for file in files_of(manifest, table.io, table=name)}
     return frozenset(found)
 
 

@@ -11,21 +11,27 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from threading import Lock
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 
+from k2common.errors import TransientError
 from k2common.hidden import Hidden, OffsetRange
+from k2common.iceberg.catalog import AWAY
 from k2common.iceberg.contents import FURTHEST, NO_DAY, FileEntry
 from k2common.iceberg.files import OFFSETS_KEY, UPLOADS_KEY
+from k2common.iceberg.verification import FileVerifier, GivenUp, faults, never, read_footer_bytes
 from k2common.versions import Version
 
 FOOTER_THREADS = 8
+MAGIC = b"PAR1"
 
 
 class Share(Enum):
@@ -49,6 +55,40 @@ class Footer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSource:
+    """Where the files of a plan are, and what verifies them."""
+
+    io: FileIO
+    verifier: FileVerifier
+
+    @contextmanager
+    def reached(self, version: Version) -> Iterator[None]:
+        """Raise TransientError for a warehouse that does not answer."""
+        try:
+            yield
+        except (GivenUp, TransientError):
+            raise
+        except AWAY as error:
+            raise TransientError(f"{version.table}: the warehouse cannot be read") from error
+
+
+class PlannedFiles(list[str]):
+    """Paths of one plan; as a parameter of a query they are verified when it begins."""
+
+    def __init__(self, paths: Sequence[str], plan: Plan) -> None:
+        super().__init__(paths)
+        self.plan = plan
+
+    def verify(self, stopped: Callable[[], bool] = never) -> None:
+        """Raise as `Plan.verify`."""
+        self.plan.verify(self, stopped=stopped)
+
+    def explain(self) -> None:
+        """Raise as `Plan.explain`."""
+        self.plan.explain(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Paths of the files of one snapshot that hold the version's rows, and what is known of each file.
 
@@ -64,6 +104,35 @@ class Plan:
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     columns: frozenset[str] = frozenset()
     without: Version | None = None
+    source: PlanSource | None = field(default=None, compare=False, repr=False)
+
+    def opened(self, paths: Sequence[str]) -> PlannedFiles:
+        """Return some of the paths for the engine, which verifies them when its query begins."""
+        return PlannedFiles(paths, self)
+
+    def verify(self, paths: Sequence[str], *, stopped: Callable[[], bool] = never) -> None:
+        """Return when these files of the plan are whole.
+
+        Raises DataDamaged or DataMissing, GivenUp once `stopped`, TransientError when the warehouse does not
+        answer.
+        """
+        if self.source is not None:
+            with self.source.reached(self.version):
+                self.source.verifier.verify(
+                    paths,
+                    io=self.source.io,
+                    table=self.version.table,
+                    version=self.version.number,
+                    stopped=stopped,
+                )
+
+    def explain(self, paths: Sequence[str]) -> None:
+        """Look for the file on which a reader failed; raises as `verify`."""
+        if self.source is not None:
+            with self.source.reached(self.version):
+                self.source.verifier.explain(
+                    paths, io=self.source.io, table=self.version.table, version=self.version.number
+                )
 
     @property
     def rows(self) -> int:
@@ -191,8 +260,11 @@ class Footers:
         self._limit = limit
         self._lock = Lock()
 
-    def of(self, paths: Iterable[str], *, io: FileIO) -> dict[str, Footer]:
-        """The footer of each file."""
+    def of(self, paths: Iterable[str], *, io: FileIO, table: str = "") -> dict[str, Footer]:
+        """The footer of each file.
+
+        Raises DataDamaged or DataMissing, and what the store raises.
+        """
         wanted = list(paths)
         with self._lock:
             found = {path: self._known[path] for path in wanted if path in self._known}
@@ -200,7 +272,11 @@ class Footers:
         if missing:
             with ThreadPoolExecutor(FOOTER_THREADS) as pool:
                 read = dict(
-                    zip(missing, pool.map(lambda path: read_footer(path, io=io), missing), strict=True)
+                    zip(
+                        missing,
+                        pool.map(lambda path: read_footer(path, io=io, table=table), missing),
+                        strict=True,
+                    )
                 )
             self._keep(read)
             found |= read
@@ -213,10 +289,17 @@ class Footers:
                 self._known.popitem(last=False)
 
 
-def read_footer(path: str, *, io: FileIO) -> Footer:
-    """The footer's entries about Kafka; empty for a file that another engine wrote."""
-    with io.new_input(path).open() as stream:
-        metadata = pq.read_metadata(stream)
+def read_footer(path: str, *, io: FileIO, table: str = "") -> Footer:
+    """The footer's entries about Kafka; empty for a file that another engine wrote.
+
+    Raises DataDamaged or DataMissing, and what the store raises.
+    """
+    footer = read_footer_bytes(io, path, table=table)
+    with faults(table, path):
+        return _parsed(pq.read_metadata(pa.BufferReader(MAGIC + footer)))
+
+
+def _parsed(metadata: pq.FileMetaData) -> Footer:
     entries, columns = metadata.metadata or {}, frozenset(metadata.schema.to_arrow_schema().names)
     if OFFSETS_KEY not in entries:
         return Footer(columns=columns)
@@ -237,6 +320,7 @@ def plan(
     footers: Mapping[str, Footer],
     whole: bool = False,
     without: Version | None = None,
+    source: PlanSource | None = None,
 ) -> Plan:
     """The files that hold rows of the version that `without` does not show; those with none are left out.
 
@@ -261,4 +345,5 @@ def plan(
         files={file.path: file for file in files if file.path in kept},
         columns=frozenset.intersection(*columns) if columns else frozenset(),
         without=without,
+        source=source,
     )

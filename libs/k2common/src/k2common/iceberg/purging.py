@@ -9,7 +9,6 @@ from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
@@ -23,6 +22,7 @@ from k2common.iceberg.plan import Footers
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rewriting import MAX_BYTES, Bounds, commit_rewritten, live_files, packed, rewrite
 from k2common.iceberg.snapshots import FilesGone
+from k2common.iceberg.verification import open_parquet
 from k2common.versions import Version, merge_spans
 
 Span = tuple[int, int]
@@ -123,7 +123,7 @@ class Purge:
 
     def _holding(self, table: Table, uploads: Set[str]) -> list[LiveFile]:
         files = live_files(table)
-        footers = self._footers.of([file.file_path for file in files], io=table.io)
+        footers = self._footers.of([file.file_path for file in files], io=table.io, table=self._name)
         may_hold = {
             path for path, f in footers.items() if f.uploads is None or not uploads.isdisjoint(f.uploads)
         }
@@ -135,8 +135,8 @@ class Purge:
         found: dict[tuple[str, int, int], int] = {}
         wanted = pa.array(sorted(uploads), pa.string())
         for file in files:
-            with table.io.new_input(file.file_path).open() as stream:
-                rows = pq.read_table(stream, columns=["upload_id", *PLACE])
+            with open_parquet(table.io, file.file_path, table=self._name) as parquet:
+                rows = parquet.read(columns=["upload_id", *PLACE])
             rows = rows.filter(pc.is_in(rows["upload_id"], wanted))
             least = rows.group_by(["upload_id", *PLACE[:2]]).aggregate([(PLACE[2], "min")])
             for row in least.to_pylist():

@@ -13,19 +13,20 @@ from threading import Lock
 from typing import TypeAlias
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
-from k2common.errors import RecordError, TransientError
+from k2common.errors import DataFault, RecordError, SetupError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.contents import Contents, Wanted
 from k2common.iceberg.documents import VersionedSnapshot, head_version, live_versions, version_upon
 from k2common.iceberg.hidden_files import hidden_files
-from k2common.iceberg.plan import Footers, Plan, plan
+from k2common.iceberg.plan import Footers, Plan, PlanSource, plan
 from k2common.iceberg.predicates import at_least, at_most, both, equal
 from k2common.iceberg.recent import Recent
+from k2common.iceberg.rows import verified_rows
 from k2common.iceberg.tags import Tags
+from k2common.iceberg.verification import FileVerifier
 from k2common.schemas.datasets import VERSIONS
 from k2common.versions import Version, version_at
 
@@ -59,15 +60,19 @@ class VersionReader:
     they do not answer.
     """
 
-    def __init__(self, catalog: Catalog, *, known_limit: int = 10_000) -> None:
+    def __init__(
+        self, catalog: Catalog, *, known_limit: int = 10_000, verifier: FileVerifier | None = None
+    ) -> None:
+        """`verifier` is shared by the readers of a process; without one the reader has its own."""
         self._catalog = catalog
+        self._verifier = verifier or FileVerifier()
         self._known: OrderedDict[tuple[str, int], Version] = OrderedDict()
         self._newest: dict[str, Version] = {}
         self._tables: dict[str, Table] = {}
         self._loaded_numbers: dict[str, int] = {}
         self._limit = known_limit
         self._footers = Footers()
-        self._tags = Tags(catalog)
+        self._tags = Tags(catalog, verifier=self._verifier)
         self._files = hidden_files(catalog)
         self._contents = Contents()
         self._plans = Recent[PlanKey, Plan](limit=KNOWN_PLANS)
@@ -205,12 +210,26 @@ class VersionReader:
     ) -> Plan:
         try:
             files = [file for file in self._contents.of(loaded) if wanted.may_be_in(file)]
-            footers = self._footers.of((file.path for file in files), io=loaded.io)
+            footers = self._footers.of((file.path for file in files), io=loaded.io, table=version.table)
+        except DataFault as fault:
+            fault = fault.at(version.number)
+            self._verifier.report(fault)
+            raise fault from fault.__cause__
         except AWAY as error:
-            raise TransientError(f"{version.table} cannot be planned: {error}") from error
+            raise TransientError(
+                f"{version.table} cannot be planned: the warehouse cannot be read"
+            ) from error
         head = head_version(loaded)
         whole = not version.hidden and head is not None and head.number == version.number
-        return plan(files, version, snapshot_id=snapshot_id, footers=footers, whole=whole, without=without)
+        return plan(
+            files,
+            version,
+            snapshot_id=snapshot_id,
+            footers=footers,
+            whole=whole,
+            without=without,
+            source=PlanSource(io=loaded.io, verifier=self._verifier),
+        )
 
     def fields(self, version: Version) -> Sequence[TableField]:
         """The columns that the version's rows have, in the table's order."""
@@ -242,12 +261,16 @@ class VersionReader:
         if recorded is None:
             return []
         try:
-            rows = recorded.scan(
-                row_filter=both(equal("table", table), condition),
-                selected_fields=("number", "snapshot_id", "document"),
-            ).to_arrow()
+            rows = verified_rows(
+                recorded.scan(
+                    row_filter=both(equal("table", table), condition),
+                    selected_fields=("number", "snapshot_id", "document"),
+                ),
+                self._verifier,
+                table=VERSIONS.table,
+            )
         except AWAY as error:
-            raise TransientError(f"{VERSIONS.table} cannot be read: {error}") from error
+            raise TransientError(f"{VERSIONS.table} cannot be read") from error
         found = {row["number"]: row for row in rows.to_pylist()}
         return [
             VersionedSnapshot(
@@ -258,11 +281,9 @@ class VersionReader:
 
     def _versions_table(self) -> Table | None:
         try:
-            return self._catalog.load_table(VERSIONS.table)
-        except NoSuchTableError:
-            return None
-        except AWAY as error:
-            raise TransientError(f"{VERSIONS.table} cannot be loaded: {error}") from error
+            return load_table(self._catalog, VERSIONS.table)
+        except SetupError:
+            return None  # there is no such table yet
 
     def _found(self, table: str, number: int) -> Version | None:
         live = self.snapshots(table)

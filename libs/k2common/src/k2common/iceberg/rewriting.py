@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile, ManifestContent
@@ -22,12 +21,14 @@ from pyiceberg.table import Table
 
 from k2common.columnar.sorting import sorted_rows
 from k2common.errors import TransientError
+from k2common.iceberg.avro_files import manifests_of
 from k2common.iceberg.catalog import AWAY
 from k2common.iceberg.commit import DEFAULT_ATTEMPTS, Change, CommitResult, Proposal, commit
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
 from k2common.iceberg.manifests import LiveFile, SizedFile, files_of
+from k2common.iceberg.verification import open_parquet
 from k2common.versions import Version
 
 SEED = 1
@@ -96,10 +97,10 @@ def live_files(table: Table) -> list[LiveFile]:
     Raises ForeignDeletes when another engine has deleted rows in files of their own, TransientError when the
     warehouse does not answer.
     """
-    snapshot = table.current_snapshot()
+    snapshot, name = table.current_snapshot(), ".".join(table.name())
     try:
-        manifests = [] if snapshot is None else snapshot.manifests(table.io)
-        of = [(manifest, files_of(manifest, table.io)) for manifest in reversed(manifests)]
+        manifests = manifests_of(snapshot, table)
+        of = [(manifest, files_of(manifest, table.io, table=name)) for manifest in reversed(manifests)]
     except AWAY as error:
         raise TransientError(f"{'.'.join(table.name())} cannot be read: {error}") from error
     files: list[LiveFile] = []
@@ -207,9 +208,9 @@ def _pieces(files: Sequence[LiveFile | DataFile], table: Table, max_rows: int) -
     """The rows of the files, row groups of at most `max_rows` at a time or a single one."""
     kinds = schema_to_pyarrow(table.schema(), include_field_ids=False)
     held: list[pa.Table] = []
+    name = ".".join(table.name())
     for file in files:
-        with table.io.new_input(file.file_path).open() as stream:
-            parquet = pq.ParquetFile(stream)
+        with open_parquet(table.io, file.file_path, table=name) as parquet:
             for group in range(parquet.num_row_groups):
                 rows = sum(piece.num_rows for piece in held) + parquet.metadata.row_group(group).num_rows
                 if held and rows > max_rows:

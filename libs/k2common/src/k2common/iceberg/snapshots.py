@@ -5,7 +5,6 @@ list of all.
 from __future__ import annotations
 
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
@@ -30,6 +29,7 @@ from pyiceberg.table.snapshots import (
     update_snapshot_summaries,
 )
 
+from k2common.iceberg.avro_files import MemoryOutput, manifests_of
 from k2common.iceberg.manifests import COMPRESSION, entries_of, files_of, merged, write_entries
 
 
@@ -93,8 +93,11 @@ class SnapshotWriter:
             return list(manifests), ()
         kept: list[ManifestFile] = []
         hit: list[ManifestFile] = []
+        name = ".".join(table.name())
         for manifest in manifests:
-            files = files_of(manifest, table.io) if manifest.content == ManifestContent.DATA else ()
+            files = (
+                files_of(manifest, table.io, table=name) if manifest.content == ManifestContent.DATA else ()
+            )
             (hit if any(file.file_path in self._removed for file in files) else kept).append(manifest)
         of = frozenset(manifest.manifest_path for manifest in hit)
         if self._rewritten is None or self._rewritten.of != of:
@@ -104,7 +107,9 @@ class SnapshotWriter:
     def _rewrite(self, hit: Sequence[ManifestFile], of: Set[str], table: Table) -> _Rewritten:
         by_spec: dict[int, list[ManifestEntry]] = defaultdict(list)
         for manifest in hit:
-            by_spec[manifest.partition_spec_id] += entries_of(manifest, table.io)
+            by_spec[manifest.partition_spec_id] += entries_of(
+                manifest, table.io, table=".".join(table.name())
+            )
         removed = [
             entry.data_file
             for entries in by_spec.values()
@@ -143,11 +148,10 @@ class SnapshotWriter:
         return write_entries(entries, table=table, snapshot_id=self._id(table))
 
     def _write_list(self, table: Table, manifests: Sequence[ManifestFile], *, parent: Snapshot | None) -> str:
-        name = f"snap-{self._id(table)}-{uuid.uuid4()}.avro"
-        path = table.location_provider().new_metadata_location(name)
+        output = MemoryOutput()
         with write_manifest_list(
             format_version=table.metadata.format_version,
-            output_file=table.io.new_output(path),
+            output_file=output,
             snapshot_id=self._id(table),
             parent_snapshot_id=None if parent is None else parent.snapshot_id,
             sequence_number=table.metadata.next_sequence_number(),
@@ -155,7 +159,7 @@ class SnapshotWriter:
         ) as writer:
             # The library notes the sequence number in the manifests given; the next try has another one.
             writer.add_manifests([_unmarked(manifest) for manifest in manifests])
-        return path
+        return output.store(table, f"snap-{self._id(table)}-", ".avro")
 
     def _summary(
         self,
@@ -196,5 +200,5 @@ def _unmarked(manifest: ManifestFile) -> ManifestFile:
 def _inherited(table: Table) -> list[ManifestFile]:
     parent = table.current_snapshot()
     # What only says which files left is of no use to later snapshots.
-    found = [] if parent is None else parent.manifests(table.io)
+    found = manifests_of(parent, table)
     return [m for m in found if m.has_added_files() or m.has_existing_files()]

@@ -14,15 +14,16 @@ from threading import Lock
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
-from k2common.errors import Fenced, RecordError, TransientError
+from k2common.errors import Fenced, RecordError, SetupError, TransientError
 from k2common.iceberg.catalog import AWAY, load_table
 from k2common.iceberg.commit import Proposal, commit
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
+from k2common.iceberg.rows import verified_rows
+from k2common.iceberg.verification import FileVerifier
 from k2common.schemas.datasets import TAGS
 from k2common.versions import Version
 
@@ -48,19 +49,18 @@ class Tags:
     Every method raises TransientError when the catalogue or the warehouse does not answer.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, verifier: FileVerifier | None = None) -> None:
         self._catalog = catalog
+        self._verifier = verifier or FileVerifier()
         self._read: tuple[int | None, Mapping[str, Tag]] = (None, {})
         self._lock = Lock()
 
     def all(self) -> list[Tag]:
         """Every tag that is not deleted, by name."""
         try:
-            table = self._catalog.load_table(TAGS.table)
-        except NoSuchTableError:
-            return []
-        except AWAY as error:
-            raise TransientError(f"{TAGS.table} cannot be loaded: {error}") from error
+            table = load_table(self._catalog, TAGS.table)
+        except SetupError:
+            return []  # there is no such table yet
         found = self._newest(table)
         return [found[name] for name in sorted(found) if found[name].token is not None]
 
@@ -96,9 +96,9 @@ class Tags:
         if snapshot_id is None or snapshot_id == known_id:
             return known if snapshot_id is not None else {}
         try:
-            rows = table.scan().to_arrow().sort_by("kafka_offset")
+            rows = verified_rows(table.scan(), self._verifier, table=TAGS.table).sort_by("kafka_offset")
         except AWAY as error:
-            raise TransientError(f"{TAGS.table} cannot be read: {error}") from error
+            raise TransientError(f"{TAGS.table} cannot be read") from error
         found = {
             row["name"]: Tag(name=row["name"], token=row["token"], changed_at=row["changed_at"])
             for row in rows.to_pylist()

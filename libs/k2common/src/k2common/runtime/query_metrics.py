@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from k2common.engine.connection import EngineUse, QueryInterrupted, QueryTooLarge, ValueOutOfRange
-from k2common.errors import TransientError
+from k2common.errors import DataDamaged, DataMissing, TransientError
 from k2common.observability.metrics import SECONDS, CollectorRegistry, Declarations, Label, Series
 from k2common.runtime.gate import Overloaded, TooManyAtOnce
 
@@ -16,6 +16,8 @@ OUTCOMES: Mapping[type[BaseException], str] = {
     CancelledError: "cancelled",
     QueryTooLarge: "too_large",
     ValueOutOfRange: "out_of_range",
+    DataDamaged: "damaged",
+    DataMissing: "missing",
     TransientError: "unavailable",
 }
 
@@ -41,7 +43,7 @@ class QueriesMetrics:
             "k2_queries_finished",
             "Queries and parts of streams, by how they ended.",
             look="`interrupted` is a time limit, `cancelled` a client that left, `too_large` a memory limit; "
-            "`unavailable` the warehouse.",
+            "`unavailable` the warehouse, `damaged` and `missing` a data file.",
             labels=[
                 Label(
                     name="outcome",

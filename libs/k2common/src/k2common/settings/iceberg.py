@@ -68,6 +68,13 @@ class IcebergSettings(Block):
         default=8, ge=1, le=100, description="A commit gives up after so many lost races or unanswered calls."
     )
 
+    verdict_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        le=30 * 86_400,
+        description="A data file that was verified is trusted for so long before it is verified again.",
+    )
+
     @model_validator(mode="after")
     def _keys_in_pairs(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from k2common.errors import DataDamaged
 from k2common.iceberg.archive import Archive, ContentGone
 from k2common.iceberg.catalog import open_catalog
 from k2common.testing.iceberg import folder_catalog
@@ -47,7 +48,7 @@ def test_other_bytes_under_the_name_are_an_error(archive: Archive) -> None:
     with archive.writer(SHA) as writer:
         writer.fill(io.BytesIO(CONTENT), len(CONTENT) - 1)
         writer.finish()
-    with pytest.raises(RuntimeError, match="other bytes"):
+    with pytest.raises(DataDamaged, match="archive"):
         list(archive.content(SHA))
 
 
