@@ -24,7 +24,7 @@ Made from the code by `./task docs`. Every service gives its metrics at `/metric
 """  # noqa: E501 - a paragraph is a line
 EVERY = "Every service"
 ENGINE = "query-service and replay-service"
-READERS = "iceberg-sink, query-service and replay-service"
+READERS = "Services that read tables"
 SERVICES = ("ingest-gateway", "csv-loader", "iceberg-sink", "query-service", "replay-service")
 
 

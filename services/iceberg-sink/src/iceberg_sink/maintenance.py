@@ -1,4 +1,4 @@
-"""The work on a table beside its commits: merge files, expire snapshots, purge rows, collect files.
+"""The work on a table beside its commits: merge, purge, verify and collect files, expire snapshots.
 
 It has a thread of its own and never holds up a commit. One replica works on a table at a time, since one is
 enough; that two do it at once is harmless.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from k2common.iceberg.orphans import Sweeper
 from k2common.iceberg.purging import Purge
 from k2common.iceberg.reader import VersionReader
 from k2common.iceberg.rewriting import Bounds, ForeignDeletes, ProofFailed, live_files
+from k2common.iceberg.scrubbing import Scrubber
 from k2common.iceberg.totals import Totals
 from k2common.observability.logging import get_logger
 from k2common.runtime.blocking import Blocking
@@ -80,6 +81,7 @@ class Upkeep:
             Task.EXPIRE: settings.expire_interval_seconds,
             Task.PURGE: settings.purge_interval_seconds,
             Task.COLLECT: settings.collect_interval_seconds,
+            Task.SCRUB: settings.scrub_interval_seconds,
         }[task]
 
 
@@ -92,6 +94,9 @@ class TableMaintenance:
         self._recorded = Recorded(upkeep.reader, dataset)
         guard = timedelta(seconds=upkeep.settings.collect_guard_seconds)
         self._sweeper = Sweeper(upkeep.catalog, dataset.table, guard=guard)
+        self._scrubber = Scrubber(
+            upkeep.catalog, dataset.table, period_seconds=upkeep.settings.scrub_period_seconds
+        )
         self._turn = asyncio.Lock()
         # An idle table costs the reading of its head and nothing more.
         self._seen: int | None = None
@@ -114,6 +119,7 @@ class TableMaintenance:
             Task.EXPIRE: self._expire,
             Task.PURGE: self._purge,
             Task.COLLECT: self._collect,
+            Task.SCRUB: self._scrub,
         }
         upkeep, labels = self._upkeep, (self.table, str(task))
         async with self._turn:
@@ -219,6 +225,22 @@ class TableMaintenance:
         if not dry_run:
             upkeep.metrics.collected.labels(self.table).inc(swept.deleted)
         return {"unreferenced": swept.unreferenced, "bytes": swept.bytes, "deleted": swept.deleted}
+
+    async def _scrub(self, dry_run: bool, ended: Callable[[], bool]) -> Figures:
+        upkeep = self._upkeep
+        done = await upkeep.blocking.run(
+            self._scrubber.scrub,
+            now=upkeep.clock.monotonic(),
+            max_bytes=upkeep.settings.scrub_bytes,
+            dry_run=dry_run,
+            ended=ended,
+        )
+        if not dry_run:
+            upkeep.metrics.scrubbed.labels(self.table).inc(done.files)
+            upkeep.metrics.scrubbed_bytes.labels(self.table).inc(done.bytes)
+            upkeep.metrics.damaged.labels(self.table).set(done.damaged + done.missing)
+            upkeep.metrics.without_digest.labels(self.table).set(done.without_digest)
+        return asdict(done)
 
     @property
     def _retention(self) -> Retention:

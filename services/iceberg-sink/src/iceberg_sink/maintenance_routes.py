@@ -164,6 +164,7 @@ _SENTENCES = {
     Task.COMPACT: "Merge small files; every version shows the same rows.",
     Task.EXPIRE: "Let old snapshots expire whose versions are recorded; versions stay readable.",
     Task.PURGE: "Delete rows of uploads taken back long ago; the versions that showed them are gone.",
+    Task.SCRUB: "Read and verify data files that are due; says how many are damaged, missing or due.",
     Task.COLLECT: "Delete files that nothing has named for the guard.",
 }
 OPERATIONS = (

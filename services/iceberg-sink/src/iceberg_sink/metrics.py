@@ -258,6 +258,30 @@ class MaintenanceMetrics:
             look="Much after kills and conflicts.",
             labels=[TABLE],
         )
+        self.scrubbed = made.counter(
+            "k2_files_scrubbed",
+            "Data files read and verified by the scrub.",
+            look="Stands still: `scrub` fails, or all files were verified within the period.",
+            labels=[TABLE],
+        )
+        self.scrubbed_bytes = made.counter(
+            "k2_files_scrubbed_bytes",
+            "Bytes of those files.",
+            look="What the scrub asks of the warehouse.",
+            labels=[TABLE],
+        )
+        self.damaged = made.gauge(
+            "k2_files_damaged",
+            "Live data files that the last scrub knew as damaged or missing.",
+            look="Above 0: answers that need the file are refused until it is repaired.",
+            labels=[TABLE],
+        )
+        self.without_digest = made.gauge(
+            "k2_files_unverified",
+            "Live data files whose name has no digest, then.",
+            look="Above 0: another engine, or an older release, wrote them; damage may stay unseen.",
+            labels=[TABLE],
+        )
         self.purged = made.counter(
             "k2_rows_purged", "Rows deleted for good.", look="After retractions and failures.", labels=[TABLE]
         )

@@ -90,6 +90,21 @@ class MaintenanceSettings(Block):
         le=30 * 86_400,
         description="A file is deleted after nothing has named it for so long; longer than any request.",
     )
+    scrub_interval_seconds: float = Field(
+        default=60.0, gt=0, le=86_400, description="How often a part of the data files is verified."
+    )
+    scrub_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024,
+        le=16 * 1024**3,
+        description="Bytes of files that are read and verified at a time.",
+    )
+    scrub_period_seconds: float = Field(
+        default=7 * 86_400.0,
+        ge=1,
+        le=3_660 * 86_400,
+        description="Every file is verified again after this time, if the bytes above allow it.",
+    )
     purge_interval_seconds: float = Field(
         default=3_600.0, gt=0, le=86_400, description="How often rows to purge are looked for."
     )

@@ -10,3 +10,4 @@ class Task(StrEnum):
     EXPIRE = "expire"
     PURGE = "purge"
     COLLECT = "collect"
+    SCRUB = "scrub"

@@ -204,10 +204,10 @@ def check_whole(
 ) -> int:
     """Read the whole file in pieces and return its bytes' count; its name has a digest.
 
-    Raises DataDamaged, GivenUp once `stopped`, and what the store raises.
+    Raises DataDamaged, DataMissing, GivenUp once `stopped`, and what the store raises.
     """
     digest, named, size = hashlib.sha256(), digest_in(path), 0
-    with io.new_input(path).open() as stream:
+    with faults(table, path, version), io.new_input(path).open() as stream:
         while piece := stream.read(PIECE_BYTES):
             if stopped():
                 raise GivenUp(path)

@@ -17,7 +17,7 @@ class FaultMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         made = Declarations(registry)
         self.faults = made.counter(
-            "k2_data_faults_found",
+            "k2_data_files_refused",
             "Reads refused because a data file was damaged or missing.",
             look="Above 0: answers are refused with 503 until the file is repaired.",
             labels=[READ, KIND],
