@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,8 +19,13 @@ import pytest
 import zstandard
 from k2common.domain.time import parse_time
 from k2common.iceberg.catalog import Catalog
+from k2common.schemas.datasets import TRADES
 from k2common.settings.engine import EngineSettings
+from k2common.testing.generator import trades_csv
+from k2common.testing.iceberg import START_US
+from k2common.testing.ticks import append, rows_of
 
+from tests.integration.query.conftest import empty
 from tests.integration.query.serving import client, serving
 
 KEY = ("ts_event_ns", "sequence", "venue", "symbol", "upload_id", "line")
@@ -45,7 +51,7 @@ async def rows(http: httpx.AsyncClient, path: str = "/v1/trades", **given: Any) 
 def place(row: dict[str, Any]) -> tuple[Any, ...]:
     sequence = row["sequence"]
     rest = (row["venue"], row["symbol"], row["upload_id"], row["line"])
-    return (int(row["ts_event_ns"]), sequence is None, sequence or 0, *rest)
+    return (int(row["ts_event_ns"]), sequence is None, int(sequence or 0), *rest)
 
 
 async def test_rows_come_in_the_total_order_and_backwards(http: httpx.AsyncClient) -> None:
@@ -133,6 +139,38 @@ async def test_every_format_has_the_same_rows_in_the_same_order(http: httpx.Asyn
     for given_row, row in zip(streamed.to_pylist(), page, strict=True):
         assert given_row["price"] == Decimal(row["price"])
         assert given_row["ts_event_ns"] == int(row["ts_event_ns"]) == parse_time(row["ts_event"])
+
+
+async def test_a_nanosecond_and_a_large_sequence_are_the_same_in_every_format(tmp_path: Path) -> None:
+    """Beyond 2^53 JavaScript rounds numbers; microseconds would make the two rows equal."""
+    catalog, text = empty(tmp_path), trades_csv(2, seed=1, symbols=1, days=1)
+    given, first_ns, sequences = rows_of(text, upload="U1"), START_US * 1000 + 1, [2**53 + 1, 2**63 - 1]
+    for name, values in (("ts_event_ns", [first_ns, first_ns + 1]), ("sequence", sequences)):
+        given = given.set_column(given.schema.get_field_index(name), name, pa.array(values))
+    micros = pa.array([first_ns // 1000] * 2).cast(pa.timestamp("us", "UTC"))
+    append(catalog, TRADES, given.set_column(given.schema.get_field_index("ts_event"), "ts_event", micros))
+    texts = [(f"2026-03-02T09:30:00.00000000{n}Z", str(s)) for n, s in zip((1, 2), sequences, strict=True)]
+    with serving(catalog) as app:
+        async with client(app) as http:
+            for form in ("json", "ndjson", "csv", "arrow", "parquet"):
+                answer = await http.get("/v1/trades", params={"format": form})
+                assert answer.status_code == 200, answer.text
+                if form in ("arrow", "parquet"):
+                    table = (
+                        pa.ipc.open_stream(answer.content).read_all()
+                        if form == "arrow"
+                        else pq.read_table(io.BytesIO(answer.content))
+                    )
+                    assert table.schema.field("ts_event").type == pa.timestamp("ns", "UTC")
+                    assert table["ts_event"].cast(pa.int64()).to_pylist() == [first_ns, first_ns + 1]
+                    assert table["sequence"].to_pylist() == sequences
+                    continue
+                found = {
+                    "json": lambda a: a.json()["data"],
+                    "ndjson": lambda a: [json.loads(line) for line in a.text.splitlines()],
+                    "csv": lambda a: list(csv.DictReader(io.StringIO(a.text))),
+                }[form](answer)
+                assert [(row["ts_event"], row["sequence"]) for row in found] == texts
 
 
 async def test_a_stream_without_rows_still_has_its_columns(http: httpx.AsyncClient) -> None:

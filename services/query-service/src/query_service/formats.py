@@ -115,7 +115,8 @@ class _Columnar:
         return self._shape.native(parameters)
 
     def _named(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
+        columns = [column.cast(field.type) for column, field in zip(batch.columns, self._schema, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
     def _begin(self, schema: pa.Schema) -> None:
         self._schema = self._shape.named(schema).with_metadata(dict(self._known))

@@ -15,14 +15,16 @@ import pyarrow.parquet as pq
 from duckdb import CaseExpression, ColumnExpression, ConstantExpression, FunctionExpression
 
 from k2common.engine.statements import StatementRefused
-from k2common.engine.text import lines
+from k2common.engine.text import is_wide, lines
 
 MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%f000"
 NANOSECONDS = "%Y-%m-%dT%H:%M:%S.%n"
 TEXT = duckdb.sqltype("VARCHAR")
 QUOTE = '"'
 DOUBTFUL = '^$|[",\\r\\n]'
-AS_TEXT = frozenset({"hugeint", "uhugeint", "interval", "uuid", "enum", "bit", "blob", "time", "time_ns"})
+AS_TEXT = frozenset(
+    {"hugeint", "ubigint", "uhugeint", "interval", "uuid", "enum", "bit", "blob", "time", "time_ns"}
+)
 
 
 def one_name_each(names: Sequence[str]) -> None:
@@ -181,7 +183,7 @@ def exact(name: str, column: Any, kind: Any) -> Any:
     if kind.id in ("double", "float"):
         finite = FunctionExpression("isfinite", column)
         return CaseExpression(finite, column)
-    if kind.id == "bigint" and name.endswith("_ns"):
+    if kind.id == "bigint" and is_wide(name):
         return column.cast(TEXT)
     if kind.id in AS_TEXT:
         return column.cast(TEXT)

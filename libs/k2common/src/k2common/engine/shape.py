@@ -17,15 +17,17 @@ from k2common.engine.text import MICROSECONDS, columns_of, exact, flat, quoted
 from k2common.schemas.datasets import Dataset
 
 ATTRIBUTE = "attributes."
+NANOSECONDS = pa.timestamp("ns", "UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """`fields` are columns, or `attributes.<name>` for one of the vendor's own.
 
-    Decimals are exact unless `numbers`, which makes them doubles. Times are RFC 3339 with nine digits in text
-    and microseconds in Arrow, unless `nanoseconds`, which makes them integers (strings in JSON). `schema` has
-    the columns where they are not the dataset's own.
+    Decimals are exact unless `numbers`, which makes them doubles. Times are RFC 3339 with nine digits in
+    text; in Arrow `ts_event` is in nanoseconds, which reach the year 2262, and others are in microseconds.
+    With `nanoseconds` all are integers (strings in JSON). `schema` has the columns where they are not the
+    dataset's own.
     """
 
     dataset: Dataset
@@ -57,8 +59,7 @@ class Shape:
 
     def named(self, numbered: pa.Schema) -> pa.Schema:
         """The fields' names for what `native` gave."""
-        renamed = [numbered.field(n).with_name(name) for n, name in enumerate(self.fields)]
-        return pa.schema(renamed)
+        return pa.schema(_in_utc(numbered.field(n).with_name(name)) for n, name in enumerate(self.fields))
 
     def _numbered(self, expressions: Sequence[str]) -> str:
         return ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(expressions))
@@ -81,6 +82,9 @@ class Shape:
             return f"attributes[{parameters.bind(name.removeprefix(ATTRIBUTE))}]"
         if self.nanoseconds and name in MICROSECONDS:
             return MICROSECONDS[name]
+        if name == "ts_event":
+            # The microseconds are for partitions; two events may be nanoseconds apart.
+            return "make_timestamp_ns(ts_event_ns)"
         as_double = self.numbers and pa.types.is_decimal(self._field(name).type)
         return f"CAST({quoted(name)} AS DOUBLE)" if as_double else quoted(name)
 
@@ -89,3 +93,8 @@ class Shape:
         if schema is None:
             schema = arrow_schema_of(self.dataset.topic.schema)
         return schema.field(name)
+
+
+def _in_utc(field: pa.Field) -> pa.Field:
+    # The engine's nanoseconds have no time zone.
+    return field.with_type(NANOSECONDS) if field.type == pa.timestamp("ns") else field

@@ -1,4 +1,4 @@
-"""Rows as JSON and CSV by the engine: decimals and nanoseconds as exact text, times with nine digits."""
+"""Rows as JSON and CSV by the engine: decimals and wide integers as exact text, times with nine digits."""
 
 from __future__ import annotations
 
@@ -52,8 +52,17 @@ MICROSECONDS = {"ts_event": "ts_event_ns", "ts_ingest": "epoch_us(ts_ingest) * 1
 """Times in microseconds, and their nanoseconds."""
 
 
+def is_wide(name: str) -> bool:
+    """Whether a column of 64-bit integers may hold more than 2^53, which JavaScript cannot hold exactly.
+
+    Decided by name, so that a column has one JSON type: times in nanoseconds, and sequence numbers, which are
+    the venue's. Lines, counts and flags stay far below.
+    """
+    return name.endswith(("_ns", "sequence"))
+
+
 def exact(field: pa.Field, *, numbers: bool = False, nanoseconds: bool = False) -> str:
-    """A column for JSON: decimals and nanoseconds as text, times as RFC 3339 with nine digits.
+    """A column for JSON: decimals and wide integers as text, times as RFC 3339 with nine digits.
 
     `numbers` gives decimals as doubles, `nanoseconds` gives times as text of integers.
     """
@@ -62,7 +71,7 @@ def exact(field: pa.Field, *, numbers: bool = False, nanoseconds: bool = False) 
         return _time(field.name, nanoseconds=nanoseconds)
     if pa.types.is_decimal(field.type):
         return f"CAST({name} AS DOUBLE)" if numbers else f"rtrim(rtrim(CAST({name} AS VARCHAR), '0'), '.')"
-    if field.name.endswith("_ns"):
+    if pa.types.is_int64(field.type) and is_wide(field.name):
         return f"CAST({name} AS VARCHAR)"
     return name
 
