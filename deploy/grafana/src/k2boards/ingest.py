@@ -122,6 +122,17 @@ BOARD = Board(
                     unit="bytes",
                 ),
                 Panel(
+                    title="Accepted bodies in doubt",
+                    description="Claims that Kafka lost and a start wrote again, and bodies in quarantine.",
+                    queries=[
+                        summed("k2_uploads_reclaimed_total", by="instance", legend="reclaimed {{instance}}"),
+                        summed(
+                            "k2_spool_quarantined_bodies", by="instance", legend="quarantined {{instance}}"
+                        ),
+                    ],
+                    unit="short",
+                ),
+                Panel(
                     title="Requests by status",
                     description="401, 403 and 429 say who is kept out.",
                     queries=[rate('k2_http_requests_answered_total{job="ingest-gateway"}', by="status")],

@@ -37,6 +37,7 @@ from ingest_gateway.openapi import api
 from ingest_gateway.past import PastReceipts
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.reception import Reception
+from ingest_gateway.recovery import Recovery
 from ingest_gateway.rejects import Rejects
 from ingest_gateway.routes import Routes
 from ingest_gateway.settings import IngestGatewaySettings
@@ -57,7 +58,8 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
     registry = SchemaRegistry(settings.registry)
     metrics = GatewayMetrics(runtime.metrics)
     blocking = Blocking(workers=4)
-    journal = Journal(settings.kafka, await MessageCodec.open(registry, CLAIMS), clock=runtime.clock)
+    claims = await MessageCodec.open(registry, CLAIMS)
+    journal = Journal(settings.kafka, claims, clock=runtime.clock)
     try:
         catalog = await blocking.run(open_catalog, settings.iceberg)
         reader = VersionReader(catalog)
@@ -84,7 +86,10 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         )
 
         def resume(claim: Claim) -> None:
-            if claim.replica == replica and claim.state in OPEN_STATES:
+            journal.on_read(claim)
+            if claim.state not in OPEN_STATES:
+                publisher.release(claim.upload.upload_id)
+            elif claim.replica == replica:
                 publisher.enqueue(claim)
 
         followers = await follow(
@@ -119,6 +124,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
         )
         reception = Reception(
             journal=journal,
+            codec=claims,
             changes=changes,
             spool=spool,
             publisher=publisher,
@@ -131,6 +137,14 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             bulk_bytes=gateway.bulk_bytes,
             max_columns=gateway.max_columns,
             places=Places(total=gateway.max_receiving, per_caller=gateway.max_receiving_per_caller),
+        )
+        recovery = Recovery(
+            spool=spool,
+            journal=journal,
+            codec=claims,
+            tracker=tracker,
+            publisher=publisher,
+            metrics=metrics,
         )
         tell(
             metrics,
@@ -180,7 +194,8 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             if await _caught_up(followers, stop):
                 cut = any(follower.is_cut for follower in followers)
                 tracker.conservation.begin(since=runtime.clock.now() if cut else None)
-                spool.sweep(tracker.open)
+                await recovery.recover()
+                tracker.complete = True
                 runtime.readiness.ready(FOLLOWING)
             await finals.run(stop)
 

@@ -102,12 +102,16 @@ class Changes:
         return found == ended
 
     def check_replaced(self, request: UploadRequest) -> None:
-        """Raise Problem 422 or 409 unless the upload that is to be replaced, or mended, stands."""
+        """Raise Problem 422 or 409 unless the upload that is to be replaced, or mended, stands.
+
+        Raises TransientError while the topics may still hold it.
+        """
         for name, upload_id in (("replaces", request.replaces), ("repairs", request.repairs)):
             if upload_id is None:
                 continue
             upload = self._tracker.uploads.get(upload_id)
             if upload is None or not upload.known:
+                self._tracker.require_complete()
                 _unusable(name, "UPLOAD_NOT_FOUND", f"there is no upload {upload_id}", upload_id)
             text = receipt(upload, self._tracker)
             if text["dataset"] != request.layout.dataset:

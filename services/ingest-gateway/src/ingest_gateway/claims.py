@@ -32,6 +32,8 @@ from k2common.settings.kafka import KafkaSettings
 OPEN_STATES = ("claimed", "publishing")
 FIRST_WAIT_SECONDS = 0.02
 LONGEST_WAIT_SECONDS = 1.0
+READ_BACK_SHARE = 0.3
+"""Of the time that a request may take; the rest is for fencing, reading and writing again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,14 @@ class Message:
     partition: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """A claim that was written, and whether a committed read has shown it since."""
+
+    claim: Claim
+    seen: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 Decide = Callable[[Claim | None], Claim | None]
 """From the present claim to the next one, or None to leave it."""
 
@@ -111,14 +121,21 @@ class _Partition:
         self._opened = AsyncExitStack()
         self._producer: TransactionalProducer | None = None
         self._claims: dict[str, Claim] = {}
+        self._unread: dict[str, ReadBack] = {}
+        """The last write of each key that no committed read has shown yet."""
 
-    async def write(self, key: str, decide: Decide, messages: Sequence[Message]) -> Claim | None:
+    async def write(
+        self, key: str, decide: Decide, messages: Sequence[Message]
+    ) -> tuple[Claim | None, ReadBack | None]:
+        """Return the claim as it is then, and what confirms it where it was written and not read since."""
         async with self._lock:
             try:
                 producer = await self._owned()
                 claim = decide(self._claims.get(key))
                 if claim is None:
-                    return self._claims.get(key)
+                    return self._claims.get(key), self._unread.get(key)
+                # Before the commit: the read may be faster than its answer.
+                written = self._unread[key] = ReadBack(claim=claim)
                 trace = inject()
                 async with producer.transaction() as work:
                     for message in messages:
@@ -139,11 +156,27 @@ class _Partition:
                     )
             # Cancelled or failed, whether it was written is not known: the next call fences and reads.
             except BaseException:
-                self._producer = None
-                await self._opened.aclose()
+                await self._give_up()
                 raise
             self._claims[key] = claim
-            return claim
+            return claim, written
+
+    def on_read(self, key: str, claim: Claim) -> None:
+        """Take a claim that a committed read has shown."""
+        written = self._unread.get(key)
+        if written is not None and written.claim == claim:
+            written.seen.set()
+            del self._unread[key]
+
+    async def fence(self, producer_of: ReadBack) -> None:
+        """Give up the producer that wrote what was not read back; the next write fences it and reads."""
+        async with self._lock:
+            if self._unread.get(producer_of.claim.key) is producer_of:
+                await self._give_up()
+
+    async def _give_up(self) -> None:
+        self._producer = None
+        await self._opened.aclose()
 
     async def close(self) -> None:
         async with self._lock:
@@ -154,7 +187,7 @@ class _Partition:
         if self._producer is None:
             producer = TransactionalProducer(self._settings, f"gateway-{self._number}")
             await self._opened.enter_async_context(producer)
-            self._claims = {}
+            self._claims, self._unread = {}, {}
             for record in await all_records(self._settings, CLAIMS.name, self._number):
                 # What cannot be decoded is counted and kept by the follower of the claims.
                 with suppress(RecordError), decode_boundary(record):
@@ -171,29 +204,53 @@ class Journal:
     def __init__(self, settings: KafkaSettings, codec: MessageCodec, *, clock: Clock) -> None:
         self._clock = clock
         self._seconds = settings.request_timeout_seconds
+        self._read_back_seconds = settings.request_timeout_seconds * READ_BACK_SHARE
         self._random = Random()  # noqa: S311 - scatters retries
         self._partitions = [
             _Partition(number, settings=settings, codec=codec) for number in range(CLAIM_PARTITIONS)
         ]
 
-    async def write(self, key: str, decide: Decide, messages: Sequence[Message] = ()) -> Claim | None:
+    async def write(
+        self, key: str, decide: Decide, messages: Sequence[Message] = (), *, read_back: bool = False
+    ) -> Claim | None:
         """Write what `decide` makes of the present claim, with the messages; returns the claim as it is then.
 
         Replicas that write to one partition fence each other: the loser waits a little and tries again, for
         as long as a request to Kafka may take. `decide` is called again after a failure whose outcome is not
-        known, with the claim as it was found; it must know its own work again. Raises TransientError when
-        Kafka is away.
+        known, with the claim as it was found; it must know its own work again. With `read_back` a committed
+        read has shown the claim on return: a broker may roll back what it has acknowledged. Raises
+        TransientError when Kafka is away.
         """
-        partition = self._partitions[partition_of(key.encode(), CLAIM_PARTITIONS)]
+        partition = self._partition(key)
         deadline = self._clock.monotonic() + self._seconds
         waits = delays(first=FIRST_WAIT_SECONDS, limit=LONGEST_WAIT_SECONDS, random=self._random)
         while True:
             try:
-                return await partition.write(key, decide, messages)
+                claim, written = await partition.write(key, decide, messages)
+                if read_back and written is not None:
+                    await self._read_back(partition, written)
             except TransientError:
                 if self._clock.monotonic() >= deadline:
                     raise
+            else:
+                return claim
             await self._clock.sleep(next(waits))
+
+    async def _read_back(self, partition: _Partition, written: ReadBack) -> None:
+        try:
+            async with asyncio.timeout(self._read_back_seconds):
+                await written.seen.wait()
+        except TimeoutError as error:
+            await partition.fence(written)
+            message = f"the claim of upload {written.claim.upload.upload_id} was written and cannot be read"
+            raise TransientError(message) from error
+
+    def on_read(self, claim: Claim) -> None:
+        """Take a claim that a committed read of the topic has shown."""
+        self._partition(claim.key).on_read(claim.key, claim)
+
+    def _partition(self, key: str) -> _Partition:
+        return self._partitions[partition_of(key.encode(), CLAIM_PARTITIONS)]
 
     async def read(self, key: str) -> Claim | None:
         """The present claim.

@@ -66,6 +66,7 @@ def tell(
     metrics.queued.source = lambda: {(): publisher.queued}
     metrics.spool_used.source = lambda: {(): spool.used_bytes()}
     metrics.spool_free.source = lambda: {(): spool.free_bytes()}
+    metrics.quarantined.source = lambda: {(): spool.quarantined()}
     metrics.spool_reserved.source = lambda: {(): spool.limits.reserve_bytes}
     metrics.unfinished.source = lambda: {(): len(tracker.open)}
     metrics.oldest.source = lambda: {(): oldest_seconds()}

@@ -46,6 +46,16 @@ class GatewayMetrics:
             "Free bytes of the disk that the spool is on.",
             look="Comes near `k2_spool_reserved_bytes`: bodies are about to be refused with 507.",
         )
+        self.quarantined = made.scraped(
+            "k2_spool_quarantined_bodies",
+            "Bodies in the spool's quarantine: no claim in Kafka could be made for them.",
+            look="Above 0: an upload was accepted and waits for a person to decide.",
+        )
+        self.reclaimed = made.counter(
+            "k2_uploads_reclaimed",
+            "Accepted uploads whose claim Kafka had lost, claimed again from the spool at a start.",
+            look="Above 0: the broker rolled back what it had acknowledged; nothing was lost here.",
+        )
         self.spool_reserved = made.scraped(
             "k2_spool_reserved_bytes",
             "With less free disk a body is refused.",

@@ -99,6 +99,7 @@ class Publisher:
         self._retried = retried
         self._waiting: asyncio.Queue[tuple[str, str, Carried]] = asyncio.Queue()
         self._known: set[str] = set()
+        self._released: set[str] = set()
 
     @property
     def queued(self) -> int:
@@ -110,6 +111,14 @@ class Publisher:
         if claim.upload.upload_id not in self._known and self._spool.has(claim.upload.upload_id):
             self._known.add(claim.upload.upload_id)
             self._waiting.put_nowait((claim.key, claim.upload.upload_id, claim.trace))
+
+    def release(self, upload_id: str) -> None:
+        """Remove the body: a committed claim says that it is published or another replica's."""
+        if upload_id in self._known:
+            # A worker may have the file open; it removes the body when it is done.
+            self._released.add(upload_id)
+        else:
+            self._spool.remove(upload_id)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; what is unfinished then goes on after the next start."""
@@ -138,19 +147,20 @@ class Publisher:
                     retried=self._retried,
                 )
             self._known.discard(upload_id)
+            if upload_id in self._released:
+                self._released.discard(upload_id)
+                self._spool.remove(upload_id)
 
     async def _publish(self, key: str, upload_id: str, stop: asyncio.Event) -> None:
         claim = await self._journal.read(key)
         if claim is not None and self._is_open(claim, upload_id):
             writer = await self._blocking.run(self._archive.writer, claim.upload.sha256)
             with writer:
-                claim = await self._publish_all(key, claim, writer, stop)
-        if claim is None or not self._is_open(claim, upload_id):
-            self._spool.remove(upload_id)
+                await self._publish_all(key, claim, writer, stop)
 
     async def _publish_all(
         self, key: str, claim: Claim | None, writer: ArchiveWriter, stop: asyncio.Event
-    ) -> Claim | None:
+    ) -> None:
         ahead: Section | None = None
         upload_id = claim.upload.upload_id if claim is not None else ""
         while claim is not None and self._is_open(claim, upload_id) and not stop.is_set():
@@ -162,7 +172,6 @@ class Publisher:
                 claim = await self._advance(key, claim, section)
             finally:
                 ahead = await following
-        return claim
 
     def _keep(self, claim: Claim, section: Section, writer: ArchiveWriter) -> None:
         try:

@@ -18,6 +18,7 @@ from k2common.layouts.parser import UnparseableError
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
 from k2common.observability.tracing import inject
+from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.runtime.instruments import Instruments
@@ -43,6 +44,7 @@ class Reception:
     """Takes bodies for this replica."""
 
     journal: Journal
+    codec: MessageCodec
     spool: Spool
     publisher: Publisher
     changes: Changes
@@ -80,14 +82,16 @@ class Reception:
         try:
             claim = await self._claim_for(request, received, header)
             try:
-                found = await self.journal.write(claim.key, lambda present: self._decide(claim, present))
+                found = await self.journal.write(
+                    claim.key, lambda present: self._decide(claim, present), read_back=True
+                )
             except Problem:
                 self.spool.remove(claim.upload.upload_id)
                 raise
             # After any other failure the claim may stand; the body stays until the topic tells.
             if found is None:
                 raise AssertionError("a claim was decided on and is not there")
-            return found, self._settle(claim, found, received)
+            return found, await self._settle(claim, found, received)
         finally:
             self.spool.discard(received)
 
@@ -143,7 +147,13 @@ class Reception:
         if request.repairs is None:
             return received
         encoding = request.layout.encoding
-        found = await self.blocking.run(mended, received, header=request.mended_header, encoding=encoding)
+        found = await self.blocking.run(
+            mended,
+            received,
+            limits=self.spool.limits,
+            header=request.mended_header,
+            encoding=encoding,
+        )
         if found is not received:
             self.spool.discard(received)
         return found
@@ -159,9 +169,7 @@ class Reception:
             instruments_version=await self._instruments(request),
         )
         start = header.after if header else CutPosition()
-        with full_disk_refused():
-            self.spool.keep(received, upload_id)
-        return Claim(
+        claim = Claim(
             upload=spec,
             identity=request.identity(received.sha256),
             idempotency_key=request.idempotency_key,
@@ -175,6 +183,9 @@ class Reception:
             updated_at=now,
             trace=inject(),
         )
+        with full_disk_refused():
+            await self.spool.keep(received, upload_id, self.codec.encode(claim.to_avro()))
+        return claim
 
     async def _instruments(self, request: UploadRequest) -> int | None:
         if not request.needs_instruments:
@@ -203,10 +214,11 @@ class Reception:
             return replace(present, replica=self.replica, updated_at=self.clock.now())
         return None
 
-    def _settle(self, claim: Claim, found: Claim, received: Received) -> bool:
+    async def _settle(self, claim: Claim, found: Claim, received: Received) -> bool:
         new = found.upload.upload_id == claim.upload.upload_id
         if not new:
-            self._lend_body(claim.upload.upload_id, found)
+            await self._lend_body(claim.upload.upload_id, found)
+        await self.spool.mark_answered(found.upload.upload_id)
         self.metrics.received.labels("new" if new else "known").inc()
         self.metrics.received_bytes.inc(received.bytes)
         self.publisher.enqueue(found)
@@ -219,10 +231,10 @@ class Reception:
         )
         return new
 
-    def _lend_body(self, upload_id: str, found: Claim) -> None:
+    async def _lend_body(self, upload_id: str, found: Claim) -> None:
         wanted = found.state in OPEN_STATES and found.replica == self.replica
         if wanted and not self.spool.has(found.upload.upload_id):
-            self.spool.rename(upload_id, found.upload.upload_id)
+            await self.spool.lend(upload_id, found.upload.upload_id, self.codec.encode(found.to_avro()))
         else:
             self.spool.remove(upload_id)
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TextIO
 
 from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError
-from ulid import ULID
 
+from ingest_gateway.limits import Limits
 from ingest_gateway.rejects import COLUMNS
-from ingest_gateway.spool import PARTIAL, Received
+from ingest_gateway.spool import Received, new_body
 
 MAX_FIELD = 8 * 1024 * 1024
 
 
-def mended(received: Received, *, header: str | None, encoding: str) -> Received:
+def mended(received: Received, *, limits: Limits, header: str | None, encoding: str) -> Received:
     """The records in the column `raw`, under the header of the upload that they come from.
 
     A body that is no such export is what it is: a file with the rows. Raises Problem 400 for an export whose
-    lines cannot be read.
+    lines cannot be read, and what `Guard` raises for its size.
     """
     with received.path.open(encoding="utf-8", errors="strict", newline="") as file:
         try:
@@ -29,25 +28,20 @@ def mended(received: Received, *, header: str | None, encoding: str) -> Received
                 return received
         except UnicodeDecodeError:
             return received
-        path = received.path.with_name(f"{ULID()}{PARTIAL}")
         try:
-            return _written(path, file, header=header, encoding=encoding)
+            # A mended record may be longer than a line of a body.
+            with new_body(received.path.parent, limits, is_packed=lambda: True) as out:
+                for line in _lines(file, header=header):
+                    out.write(f"{line}\n".encode(encoding))
+                return out.finish()
         except (csv.Error, UnicodeError, KeyError) as error:
-            path.unlink()
             message = f"the rejects cannot be read: {error}"
             raise invalid([FieldError(parameter="repairs", code="INVALID", message=message)]) from error
 
 
-def _written(path: Path, file: TextIO, *, header: str | None, encoding: str) -> Received:
-    digest = hashlib.sha256()
-    size = 0
+def _lines(file: TextIO, *, header: str | None) -> Iterator[str]:
     csv.field_size_limit(MAX_FIELD)
-    with path.open("wb") as out:
-        lines = [] if header is None else [header]
-        rows = csv.DictReader(file, fieldnames=COLUMNS, strict=True)
-        for text in (*lines, *(row["raw"] or "" for row in rows)):
-            line = f"{text}\n".encode(encoding)
-            digest.update(line)
-            size += len(line)
-            out.write(line)
-    return Received(path=path, bytes=size, sha256=digest.hexdigest())
+    if header is not None:
+        yield header
+    for row in csv.DictReader(file, fieldnames=COLUMNS, strict=True):
+        yield row["raw"] or ""

@@ -247,6 +247,7 @@ class Routes:
         limit, between, filters = _limit(request), _between(request), _filters(request)
         given = request.query_params.get("page_token")
         before = "~" if given is None else self._list_pages.read(given).before
+        self._tracker.require_complete()
         await self._past.fill()
         found: list[Mapping[str, Any]] = []
         for upload_id in sorted(self._tracker.uploads, reverse=True):
@@ -285,6 +286,7 @@ class Routes:
     async def get_batch(self, request: Request) -> Response:
         """What became of all uploads with this label, added up."""
         require_known(request, ())
+        self._tracker.require_complete()
         await self._past.fill()
         batch = request.path_params["batch"]
         found = [
@@ -321,6 +323,7 @@ class Routes:
     def _known(self, upload_id: str) -> Upload:
         upload = self._tracker.uploads.get(upload_id)
         if upload is None or not upload.known:
+            self._tracker.require_complete()
             raise Problem(HTTPStatus.NOT_FOUND, "UPLOAD_NOT_FOUND", f"there is no upload {upload_id}")
         return upload
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from k2common.domain.progress import Progress
-from k2common.errors import RecordError
+from k2common.errors import RecordError, TransientError
 from k2common.hidden import Files, Hidden
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
@@ -91,9 +91,16 @@ class Tracker:
         self.uploads: dict[str, Upload] = {}
         self.commits: dict[str, Commits] = {}
         self.open: set[str] = set()
+        self.complete = False
+        """Whether the topics were read to the ends that they had at the start, and the spool is recovered."""
         self.dead_letters = DeadLetters()
         self.conservation = Conservation(self.dead_letters)
         self._changed = asyncio.Event()
+
+    def require_complete(self) -> None:
+        """Raise TransientError as long as an upload that is not known may still become known."""
+        if not self.complete:
+            raise TransientError("the topics are not read to their ends yet")
 
     @property
     def changed(self) -> asyncio.Event:

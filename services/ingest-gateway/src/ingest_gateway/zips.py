@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import lzma
-import os
 import struct
 import zipfile
 import zlib
@@ -14,10 +12,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 from k2common.http.problems import Problem
-from ulid import ULID
 
-from ingest_gateway.limits import Guard, Limits
-from ingest_gateway.spool import PARTIAL, Received
+from ingest_gateway.limits import Limits
+from ingest_gateway.spool import Received, new_body
 
 MEDIA = ("application/zip", "application/x-zip-compressed")
 PIECE_BYTES = 1024 * 1024
@@ -40,21 +37,10 @@ def unzipped(received: Received, *, limits: Limits) -> Received:
 
     Raises Problem 400 for a file that is no zip or has another number of members, and what `Guard` raises.
     """
-    path = received.path.with_name(f"{ULID()}{PARTIAL}")
-    guard = Guard(limits, received.path.parent, is_packed=lambda: False)
-    digest = hashlib.sha256()
-    try:
-        with path.open("wb") as out:
-            for piece in _content(received.path):
-                guard.check(piece)
-                digest.update(piece)
-                out.write(piece)
-            out.flush()
-            os.fsync(out.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return Received(path=path, bytes=guard.size, sha256=digest.hexdigest())
+    with new_body(received.path.parent, limits) as out:
+        for piece in _content(received.path):
+            out.write(piece)
+        return out.finish()
 
 
 def _content(path: Path) -> Iterator[bytes]:

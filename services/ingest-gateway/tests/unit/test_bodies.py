@@ -1,7 +1,9 @@
 """Bodies in every packing become their content, or are refused for a reason and leave nothing behind."""
 
+import errno
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
@@ -159,7 +161,7 @@ EXPORT = (
 
 
 def test_mended_rejects_become_records_under_the_header(tmp_path: Path) -> None:
-    found = mended(received(tmp_path, EXPORT.encode()), header="a,b", encoding="utf-8")
+    found = mended(received(tmp_path, EXPORT.encode()), limits=LIMITS, header="a,b", encoding="utf-8")
     content = b'a,b\n2024-01-01T00:00:01,A,X,3,2\na,"b\nc",d\n'
     assert found.path.read_bytes() == content
     assert (found.bytes, found.sha256) == (len(content), hashlib.sha256(content).hexdigest())
@@ -168,7 +170,7 @@ def test_mended_rejects_become_records_under_the_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [CSV, b"", b"\xff\xfe"])
 def test_a_body_that_is_no_export_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
     body = received(tmp_path, data)
-    assert mended(body, header=None, encoding="utf-8") is body
+    assert mended(body, limits=LIMITS, header=None, encoding="utf-8") is body
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,42 @@ def test_a_body_that_is_no_export_stays_as_it_is(tmp_path: Path, data: bytes) ->
 def test_an_export_that_cannot_be_read_is_refused(tmp_path: Path, data: str, encoding: str) -> None:
     body = received(tmp_path, data.encode())
     with pytest.raises(Problem):
-        mended(body, header=None, encoding=encoding)
+        mended(body, limits=LIMITS, header=None, encoding=encoding)
+    assert list(tmp_path.iterdir()) == [body.path]
+
+
+def test_mended_rejects_are_on_disk_before_they_can_be_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    found = mended(received(tmp_path, EXPORT.encode()), limits=LIMITS, header="a,b", encoding="utf-8")
+    assert synced == [found.path.stat().st_ino]
+
+
+def test_mended_rejects_beyond_a_limit_leave_nothing(tmp_path: Path) -> None:
+    body = received(tmp_path, EXPORT.encode())
+    small = Limits(content_bytes=20, line_bytes=2**20, reserve_bytes=0)
+    with pytest.raises(Problem) as caught:
+        mended(body, limits=small, header="a,b", encoding="utf-8")
+    assert caught.value.status == 413
+    assert list(tmp_path.iterdir()) == [body.path]
+
+
+def test_a_disk_that_fails_leaves_no_mended_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    body = received(tmp_path, EXPORT.encode())
+    with pytest.raises(OSError, match="no space"):
+        mended(body, limits=LIMITS, header="a,b", encoding="utf-8")
     assert list(tmp_path.iterdir()) == [body.path]
 
 

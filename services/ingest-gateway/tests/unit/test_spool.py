@@ -9,7 +9,7 @@ import pytest
 import zstandard
 from ingest_gateway.digests import ContentDigest
 from ingest_gateway.limits import Limits
-from ingest_gateway.spool import Received, Spool
+from ingest_gateway.spool import Received, Spool, StoredBody
 from ingest_gateway.unpacking import UNPACKERS
 from k2common.http.problems import Problem
 from k2common.runtime.blocking import Blocking
@@ -53,7 +53,7 @@ def files(tmp_path: Path) -> list[str]:
 async def test_a_body_is_counted_and_hashed(spool: Spool) -> None:
     received = await receive(spool, body(b"abc", b"", b"def"))
     assert (received.bytes, received.sha256) == (6, hashlib.sha256(b"abcdef").hexdigest())
-    spool.keep(received, ID)
+    await spool.keep(received, ID, b"claim")
     assert spool.has(ID)
     with spool.open(ID) as file:
         assert file.read() == b"abcdef"
@@ -72,21 +72,58 @@ async def test_a_body_that_ends_early_leaves_nothing(spool: Spool, tmp_path: Pat
     assert files(tmp_path) == []
 
 
-async def test_a_start_removes_halves_and_what_no_claim_wants(tmp_path: Path, blocking: Blocking) -> None:
+async def test_a_start_removes_halves_and_finds_the_bodies_with_their_claims(
+    tmp_path: Path, blocking: Blocking
+) -> None:
+    folder = tmp_path / "spool"
+    spool = Spool(folder, limits=LIMITS, blocking=blocking)
+    (folder / "half.partial").write_bytes(b"")
+    for upload_id in (ID, OTHER):
+        await spool.keep(await receive(spool, body(b"abc")), upload_id, upload_id.encode())
+    await spool.mark_answered(OTHER)
+    assert spool.stored() == [], "what came since the start is no matter of the start"
+    later = Spool(folder, limits=LIMITS, blocking=blocking)
+    assert later.stored() == [
+        StoredBody(upload_id=ID, claim=ID.encode(), answered=False),
+        StoredBody(upload_id=OTHER, claim=OTHER.encode(), answered=True),
+    ]
+    assert files(tmp_path) == [ID, f"{ID}.claim", OTHER, f"{OTHER}.answered"]
+
+
+async def test_a_body_of_an_older_version_has_no_claim_beside_it(tmp_path: Path, blocking: Blocking) -> None:
     folder = tmp_path / "spool"
     folder.mkdir()
-    for name in ("half.partial", ID, OTHER):
-        (folder / name).write_bytes(b"")
+    (folder / ID).write_bytes(b"abc")
     spool = Spool(folder, limits=LIMITS, blocking=blocking)
-    assert files(tmp_path) == [ID, OTHER]
-    spool.sweep({OTHER})
-    assert files(tmp_path) == [OTHER]
+    assert spool.stored() == [StoredBody(upload_id=ID, claim=None, answered=False)]
 
 
-async def test_what_came_since_the_start_is_never_swept(spool: Spool, tmp_path: Path) -> None:
-    spool.keep(await receive(spool, body(b"abc")), ID)
-    spool.sweep(set())
-    assert files(tmp_path) == [ID]
+async def test_a_quarantined_body_stays_with_its_claim(
+    spool: Spool, tmp_path: Path, blocking: Blocking
+) -> None:
+    await spool.keep(await receive(spool, body(b"abc")), ID, b"claim")
+    await spool.mark_answered(ID)
+    spool.quarantine(ID)
+    assert not spool.has(ID)
+    assert spool.quarantined() == 1
+    later = Spool(tmp_path / "spool", limits=LIMITS, blocking=blocking)
+    assert (later.stored(), later.quarantined()) == ([], 1)
+    assert (tmp_path / "spool" / "quarantine" / ID).read_bytes() == b"abc"
+    assert (tmp_path / "spool" / "quarantine" / f"{ID}.answered").read_bytes() == b"claim"
+
+
+async def test_a_removed_body_leaves_nothing(spool: Spool, tmp_path: Path) -> None:
+    await spool.keep(await receive(spool, body(b"abc")), ID, b"claim")
+    await spool.mark_answered(ID)
+    spool.remove(ID)
+    assert files(tmp_path) == []
+
+
+async def test_a_lent_body_takes_the_claim_of_the_other(spool: Spool, tmp_path: Path) -> None:
+    await spool.keep(await receive(spool, body(b"abc")), ID, b"mine")
+    await spool.lend(ID, OTHER, b"other")
+    assert files(tmp_path) == [OTHER, f"{OTHER}.claim"]
+    assert (tmp_path / "spool" / f"{OTHER}.claim").read_bytes() == b"other"
 
 
 async def test_a_name_that_is_no_upload_is_no_path(spool: Spool) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
+from k2common.errors import TransientError
 from k2common.http.problems import Problem
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
@@ -95,20 +96,30 @@ class Sessions:
     def get(self, session_id: str) -> Session:
         """One session.
 
-        Raises Problem 404.
+        Raises Problem 404, TransientError while the topic may still hold it.
         """
         session = self._known.get(session_id)
+        if session is None:
+            self._require_caught_up()
         if session is None or not self._is_live(session_id):
             raise Problem(HTTPStatus.NOT_FOUND, "REPLAY_NOT_FOUND", f"there is no replay {session_id}")
         return session
 
     def list(self) -> Sequence[Session]:
-        """All sessions, newest first."""
+        """All sessions, newest first.
+
+        Raises TransientError until the topic was read to its end.
+        """
+        self._require_caught_up()
         known = (session for session_id, session in self._known.items() if self._is_live(session_id))
         return sorted(known, key=lambda session: session.session_id, reverse=True)
 
     def _is_live(self, session_id: str) -> bool:
         return self._clock.now() - self._known[session_id].created_at < self._age
+
+    def _require_caught_up(self) -> None:
+        if not self.follower.caught_up.is_set():
+            raise TransientError("the sessions are not read to their end yet")
 
     async def _take(self, record: Any) -> None:
         if record.value is None:

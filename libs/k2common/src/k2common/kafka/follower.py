@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import ConsumerRecord
@@ -10,6 +11,7 @@ from aiokafka import ConsumerRecord
 from k2common.errors import RecordError, TransientError
 from k2common.kafka.boundary import UndecodableMessages, decode_boundary
 from k2common.kafka.consumer import MessageReader, Place
+from k2common.kafka.positions import high_watermarks
 from k2common.schemas.datasets import Topic
 from k2common.settings.kafka import KafkaSettings
 
@@ -22,9 +24,10 @@ class Follower:
     """Hands each record of `topic`, and of `more`, to `on_record`, in order per partition.
 
     A message about which `on_record` raises is passed, as `undecodable` says: see `decode_boundary`.
-    `starts` are of `topic` alone. `caught_up` is set once the records that the topics held when `run` began
-    have been handed over. After a TransientError `run` may be called again: it goes on where it was. A start
-    that the log no longer holds counts as its beginning.
+    `starts` are of `topic` alone. `caught_up` is set once the committed records below the high watermarks
+    that the topics had when `run` began have been handed over, also those of transactions that were open
+    then. After a TransientError `run` may be called again: it goes on where it was. A start that the log no
+    longer holds counts as its beginning.
     """
 
     def __init__(
@@ -96,7 +99,8 @@ class Follower:
         Raises TransientError when Kafka is away.
         """
         async with MessageReader(self._settings, dict(self._positions), lost_is_beginning=True) as reader:
-            ends = await reader.ends()
+            # Not the last stable offsets: behind an open transaction lie records that are committed.
+            ends = await high_watermarks(self._settings, Counter(topic for topic, _ in self._positions))
             while not stop.is_set():
                 at = await reader.positions()
                 # A place that was at no offset yet begins at the log's start.
