@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.docs.blocks import blocks_of
 from tests.docs.metrics import declared
 
 ROOT = Path(__file__).parents[2]
@@ -124,8 +125,8 @@ def instructions() -> list[tuple[str, str]]:
     found = []
     for path in (*pages(), OPERATE):
         text = path.read_text("utf-8")
-        blocks = re.findall(r"^ {4,}\S.*$", text, re.MULTILINE)
-        found += [(path.name, part) for part in (*blocks, *re.findall(r"`([^`\n]+)`", text))]
+        blocks = [block.text for block in blocks_of(path)]
+        found += [(path.name, part) for part in (*blocks, *re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text))]
     return found
 
 
