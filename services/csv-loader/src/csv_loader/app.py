@@ -18,7 +18,16 @@ from k2common.runtime.instruments import Instruments
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.share import Share, Work
-from k2common.schemas.datasets import CHUNKS, CLAIMS, MARKET_DATASETS, POSITIONS, REJECTS, STATUS, avro_schema
+from k2common.schemas.datasets import (
+    CHUNK_PARTITIONS,
+    CHUNKS,
+    CLAIMS,
+    MARKET_DATASETS,
+    POSITIONS,
+    REJECTS,
+    STATUS,
+    avro_schema,
+)
 
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.openapi import api
@@ -62,6 +71,8 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
 
     def works(places: Set[Place]) -> Mapping[str, Work]:
         tools.metrics.partitions.set(len(places))
+        for number in set(range(CHUNK_PARTITIONS)) - {number for _, number in places}:
+            tools.metrics.waiting_seconds.forget(str(number))
         return {f"partition {number}": PartitionLoader(number, tools=tools).run for _, number in places}
 
     share = Share(
@@ -83,4 +94,5 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
     try:
         yield Service(app=app, loops=[lasting("share", share.run, runtime.stop, retried=runtime.retried)])
     finally:
+        await tools.isolated.close()
         blocking.close()

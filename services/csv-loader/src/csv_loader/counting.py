@@ -40,6 +40,8 @@ class Lag:
         self._partition = str(partition)
         self._metrics = metrics
         self._oldest: deque[float] = deque()
+        self._interrupted: float | None = None
+        """The oldest chunk that was in hand when the work failed; it waits on."""
 
     def came(self, messages: Sequence[Any], *, beyond: int) -> None:
         """A batch of Kafka's messages was taken, and `beyond` it there are others."""
@@ -50,18 +52,29 @@ class Lag:
     def loaded(self) -> None:
         """The batch that came first is loaded."""
         self._oldest.popleft()
+        self._interrupted = None
         self._tell()
 
     def nothing_came(self) -> None:
         """The log's end is reached."""
+        self._interrupted = None
         self._metrics.waiting.labels(self._partition).set(0)
+        self._tell()
+
+    def fail(self) -> None:
+        """The work failed and will be tried again: a partition without progress must not look idle."""
+        if self._oldest and self._interrupted is None:
+            self._interrupted = self._oldest[0]
+        self._oldest.clear()
         self._tell()
 
     def end(self) -> None:
         """From now on another replica tells."""
         self._oldest.clear()
+        self._interrupted = None
         self._metrics.waiting.labels(self._partition).set(0)
         self._metrics.waiting_seconds.forget(self._partition)
 
     def _tell(self) -> None:
-        self._metrics.waiting_seconds.since(self._oldest[0] if self._oldest else None, self._partition)
+        moments = [*([] if self._interrupted is None else [self._interrupted]), *self._oldest]
+        self._metrics.waiting_seconds.since(min(moments, default=None), self._partition)

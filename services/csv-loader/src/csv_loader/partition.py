@@ -6,9 +6,10 @@ See docs/adr/0004-loader-positions.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+from uuid import uuid4
 
 from k2common.domain.progress import CHUNKS_EXPIRED
 from k2common.errors import RecordError
@@ -26,13 +27,14 @@ from k2common.schemas.datasets import CHUNKS, POSITIONS, STATUS
 
 from csv_loader.counting import Lag, count
 from csv_loader.expired import expired
-from csv_loader.isolated import process_isolated
+from csv_loader.isolated import IsolatedParser
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.processing import Chunk, Encoders, Processed, process, status
 from csv_loader.settings import CsvLoaderSettings
 
 log = get_logger(__name__)
 spans = tracer(__name__)
+Result = TypeVar("Result")
 MAX_ATTEMPTS = 2
 """After so many unfinished ones a chunk is parsed where it can do no harm."""
 
@@ -52,14 +54,26 @@ class Tools:
     blocking: Blocking
     clock: Clock
     metrics: LoaderMetrics
+    isolated: IsolatedParser = field(default_factory=IsolatedParser)
+    process_id: str = field(default_factory=lambda: uuid4().hex)
+    """What this process signs its attempts with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where to go on, and how often work that began there was not finished."""
+    """Where to go on, how many attempts to go on from there have begun, and whose the open one is."""
 
     offset: int
     attempts: int
+    attempt_by: str | None = None
+
+    def deaths(self, process_id: str) -> int:
+        """The attempts that a process did not survive, as `process_id` sees it.
+
+        One of its own it has survived. One that ended in an orderly way was closed. What is left is a
+        process that was killed, or one that was cut off from Kafka: nobody can tell them apart.
+        """
+        return self.attempts - 1 if self.attempt_by == process_id else self.attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +111,17 @@ class PartitionLoader:
                 self._kafka, {(CHUNKS.name, self._partition): position.offset}
             ) as reader:
                 log.info("partition taken", partition=self._partition, attempts=position.attempts)
+                self._isolate(position)
                 try:
                     messages = await self._fetched(reader, stop)
                     if messages:
-                        await self._begin(producer, position)
-                        await self._work(producer, reader, messages, stop)
-                finally:
-                    self._lag.end()
+                        await self._count_attempt(producer, position)
+                        if not await self._work(producer, reader, messages, stop):
+                            await self._close_attempt(producer, position)
+                except BaseException:
+                    self._lag.fail()
+                    raise
+                self._lag.end()
 
     async def _work(
         self,
@@ -111,8 +129,10 @@ class PartitionLoader:
         reader: MessageReader,
         messages: Sequence[Any],
         stop: asyncio.Event,
-    ) -> None:
-        batch: Batch | None = await self._batch(reader, messages)
+    ) -> bool:
+        """Load batch after batch until `stop`; whether there was one."""
+        batch = await self._batch(reader, messages, stop)
+        any_loaded = batch is not None
         while batch is not None:
             # The next chunks are parsed while these are committed.
             following = asyncio.create_task(self._next(reader, stop))
@@ -122,6 +142,7 @@ class PartitionLoader:
             finally:
                 following.cancel()
                 await asyncio.wait({following})
+        return any_loaded
 
     async def _position(self) -> Position:
         """The last record that is a position of this partition; others are passed."""
@@ -136,7 +157,7 @@ class PartitionLoader:
 
         position = await last_decoded(self._kafka, POSITIONS.name, self._partition, decoded)
         await self._tools.undecodable.keep()
-        return position
+        return Position(offset=position.offset, attempts=position.deaths(self._tools.process_id))
 
     async def _held(self, producer: TransactionalProducer, position: Position) -> Position:
         """The position, or the log's start where that lies behind it: what was lost fails by name."""
@@ -163,37 +184,59 @@ class PartitionLoader:
             await self._send_position(work, moved)
         return moved
 
-    async def _begin(self, producer: TransactionalProducer, position: Position) -> None:
-        """Count the attempt before it is made: a chunk that ends the process is known by it afterwards."""
+    def _isolate(self, position: Position) -> None:
+        self._isolated = 0
         if position.attempts >= MAX_ATTEMPTS:
             # Two transactions' worth may have been under way when the process ended.
             self._isolated = 2 * self._tools.settings.loader.chunks_per_transaction
             log.warning("chunks are parsed apart", partition=self._partition, attempts=position.attempts)
+
+    async def _count_attempt(self, producer: TransactionalProducer, position: Position) -> None:
+        """Count the attempt before it is made: a chunk that ends the process is known by it afterwards."""
+        by = self._tools.process_id
         async with producer.transaction() as work:
-            await self._send_position(work, replace(position, attempts=position.attempts + 1))
+            await self._send_position(work, replace(position, attempts=position.attempts + 1, attempt_by=by))
+
+    async def _close_attempt(self, producer: TransactionalProducer, position: Position) -> None:
+        """Take back an attempt that was stopped: the next owner has nothing to fear from its chunks."""
+        async with producer.transaction() as work:
+            await self._send_position(work, position)
 
     async def _next(self, reader: MessageReader, stop: asyncio.Event) -> Batch | None:
         messages = await self._fetched(reader, stop)
-        return await self._batch(reader, messages) if messages else None
+        return await self._batch(reader, messages, stop) if messages else None
 
     async def _fetched(self, reader: MessageReader, stop: asyncio.Event) -> Sequence[Any]:
         loader = self._tools.settings.loader
         while not stop.is_set():
-            fetched = await reader.fetch(
-                limit=loader.chunks_per_transaction, wait_seconds=loader.wait_seconds
-            )
+            # What was parsed apart is published at once: nothing of it is done again after a restart.
+            limit = 1 if self._isolated else loader.chunks_per_transaction
+            fetched = await reader.fetch(limit=limit, wait_seconds=loader.wait_seconds)
             if messages := fetched.get((CHUNKS.name, self._partition)):
                 return messages
             self._lag.nothing_came()
         return ()
 
-    async def _batch(self, reader: MessageReader, messages: Sequence[Any]) -> Batch:
+    async def _batch(
+        self, reader: MessageReader, messages: Sequence[Any], stop: asyncio.Event
+    ) -> Batch | None:
+        """The messages processed, or as many as were by the time of `stop`; None for none."""
         place = (CHUNKS.name, self._partition)
         offset = (await reader.positions())[place]
         self._lag.came(messages, beyond=max(0, reader.known_end(place) - offset))
-        decoded = [(record, chunk) for record in messages if (chunk := await self._chunk(record)) is not None]
+        chunks: list[Processed] = []
+        for message in messages:
+            chunk = await self._chunk(message)
+            if chunk is None:
+                continue
+            processed = await _unless_stopped(self._processed(message, chunk), stop)
+            if processed is None:
+                offset = message.offset
+                break
+            chunks.append(processed)
         await self._tools.undecodable.keep()
-        chunks = [await self._processed(record, chunk) for record, chunk in decoded]
+        if offset == messages[0].offset:
+            return None
         attempts = MAX_ATTEMPTS if self._isolated else 0
         return Batch(chunks=chunks, position=Position(offset=offset, attempts=attempts))
 
@@ -236,7 +279,7 @@ class PartitionLoader:
             )
         self._isolated -= 1
         tools.metrics.isolated.inc()
-        return await process_isolated(
+        return await tools.isolated.process(
             chunk,
             encoders=tools.encoders,
             instruments=instruments,
@@ -255,7 +298,12 @@ class PartitionLoader:
         count(batch.chunks, self._tools.metrics)
 
     async def _send_position(self, work: Transaction, position: Position) -> None:
-        message = {"partition": self._partition, "offset": position.offset, "attempts": position.attempts}
+        message = {
+            "partition": self._partition,
+            "offset": position.offset,
+            "attempts": position.attempts,
+            "attempt_by": position.attempt_by,
+        }
         await work.send(
             POSITIONS.name,
             key=str(self._partition).encode(),
@@ -300,4 +348,16 @@ def _position_of(message: Mapping[str, Any], partition: int) -> Position:
     """Raises ValueError for the position of another partition, or none that could be."""
     if message["partition"] != partition or message["offset"] < 0 or message["attempts"] < 0:
         raise ValueError(f"no position of partition {partition}: {dict(message)}")
-    return Position(offset=message["offset"], attempts=message["attempts"])
+    return Position(offset=message["offset"], attempts=message["attempts"], attempt_by=message["attempt_by"])
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, Result], stop: asyncio.Event) -> Result | None:
+    """What `work` gives, or None when `stop` is set first; a thread's work is then left to itself."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.wait({working, stopping})

@@ -95,3 +95,16 @@ def test_the_lag_is_the_age_of_the_oldest_chunk_that_is_not_loaded(read: Read) -
     assert seen() == (0, 0)
     lag.end()
     assert seen() == (0, None)
+
+
+def test_a_partition_whose_work_fails_again_and_again_does_not_look_idle(read: Read) -> None:
+    lag = Lag(1, metrics=read.metrics)
+    for _ in range(3):
+        lag.came([Message(990_000)], beyond=0)
+        lag.fail()
+        assert read("k2_chunks_waiting_seconds", partition="1") == 10
+    read.now += 5
+    assert read("k2_chunks_waiting_seconds", partition="1") == 15
+    lag.came([Message(990_000)], beyond=0)
+    lag.loaded()
+    assert read("k2_chunks_waiting_seconds", partition="1") == 0
