@@ -17,7 +17,7 @@ from ingest_gateway.limits import Limits
 from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.reception import Reception
 from ingest_gateway.routes import Routes
-from ingest_gateway.spool import Spool
+from ingest_gateway.spool import ANSWERED, Spool
 from ingest_gateway.tracker import Tracker
 from k2common.http.app import create_app
 from k2common.http.bodies import Places
@@ -39,11 +39,21 @@ class Journal:
     def __init__(self) -> None:
         self.claims: dict[str, Claim] = {}
 
-    async def write(self, key: str, decide: Callable[[Claim | None], Claim | None]) -> Claim | None:
+    async def write(
+        self, key: str, decide: Callable[[Claim | None], Claim | None], *, read_back: bool
+    ) -> Claim | None:
+        assert read_back, "an answer to a client follows a committed read"
         claim = decide(self.claims.get(key))
         if claim is not None:
             self.claims[key] = claim
         return self.claims.get(key)
+
+
+class Codec:
+    """Encodes every claim alike."""
+
+    def encode(self, _: object) -> bytes:
+        return b"claim"
 
 
 class Nothing:
@@ -78,8 +88,8 @@ class Gateway:
         return await asyncio.wait_for(answer_of(await self.sent(path, body, **headers)), WAIT)
 
     def spooled(self) -> list[str]:
-        """Names of the files in the spool."""
-        return sorted(path.name for path in self.folder.iterdir())
+        """Names of the bodies in the spool, of halves too, without the marks beside them."""
+        return sorted(path.name for path in self.folder.iterdir() if path.suffix != ANSWERED)
 
     async def close(self) -> None:
         for writer in self.writers:
@@ -89,11 +99,13 @@ class Gateway:
 @asynccontextmanager
 async def open_gateway(folder: Path, *, places: int = 32, **http: Any) -> AsyncIterator[Gateway]:
     blocking, clock, tracker = Blocking(workers=2), SystemClock(), Tracker(SystemClock())
+    tracker.complete = True
     registry = CollectorRegistry()
     limits = Limits(content_bytes=10**7, line_bytes=1024**2, reserve_bytes=0)
     unchanged = SimpleNamespace(check_replaced=lambda _: None, may_claim_again=lambda _: False)
     reception = Reception(
         journal=cast("Any", Journal()),
+        codec=cast("Any", Codec()),
         spool=Spool(folder, limits=limits, blocking=blocking),
         publisher=cast("Any", SimpleNamespace(enqueue=lambda _: None)),
         changes=cast("Any", unchanged),
