@@ -44,6 +44,7 @@ from k2common.iceberg.commit import Proposal, commit
 from k2common.iceberg.expiry import Retention
 from k2common.iceberg.files import write
 from k2common.iceberg.tables import ensure_tables
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.export import spans_exported
@@ -155,6 +156,7 @@ class Chunks:
             chunks=codec,
             statuses=codec,
             positions=codec,
+            undecodable=UndecodableMessages(settings.kafka, owner="bench-undecodable", count=lambda _: None),
             instruments=Instruments(None, blocking=blocking),  # type: ignore[arg-type]
             blocking=blocking,
             clock=SystemClock(),
@@ -165,9 +167,10 @@ class Chunks:
 
     async def work(self, headers: Carried) -> None:
         """One block."""
-        record = SimpleNamespace(value=self._value, headers=headers)
+        record = SimpleNamespace(value=self._value, headers=headers, partition=0, offset=0)
         for _ in range(BLOCK_CHUNKS):
-            done = await self._loader._processed(record)  # noqa: SLF001 - the work on one chunk
+            chunk = await self._loader._chunk(record)  # noqa: SLF001 - the work on one chunk
+            done = await self._loader._processed(record, chunk)  # noqa: SLF001
             assert done.rows_accepted > 5_000
 
 

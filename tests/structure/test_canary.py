@@ -23,6 +23,7 @@ DOORS = {"pyiceberg": "k2common.iceberg", "aiokafka": "k2common.kafka", "polars_
 """The one package that may import each; the import contracts see to it."""
 
 PRIVATE = {
+    ("pyiceberg", "iceberg.avro_files", "_location"): "an output is named by the digest of its bytes",
     ("pyiceberg", "iceberg.rest", "_create_session"): "the session of a REST catalogue gets its time-out",
     ("pyiceberg", "iceberg.sql", "_convert_orm_to_iceberg"): "a table is made of metadata that is kept",
     ("pyiceberg", "iceberg.sql", "_load_file_io"): "the same, as the library gives a table its files",

@@ -372,6 +372,7 @@ def test_deletes_of_another_engine_are_not_undone_by_compaction(catalog: Catalog
         manifest_path=uuid4().hex,
         fetch_manifest_entry=lambda *_, **__: entries,
     )
-    table.current_snapshot = lambda: SimpleNamespace(manifests=lambda _: [deletes])  # type: ignore[method-assign,assignment]
+    head = SimpleNamespace(manifests=lambda _: [deletes], manifest_list=snapshot.manifest_list)
+    table.current_snapshot = lambda: head  # type: ignore[method-assign,assignment,return-value]
     with pytest.raises(ForeignDeletes):
         live_files(table)

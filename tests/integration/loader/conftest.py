@@ -10,6 +10,7 @@ from csv_loader.processing import Encoders
 from csv_loader.settings import CsvLoaderSettings
 from k2common.columnar.encode import RecordEncoder
 from k2common.iceberg.catalog import open_catalog
+from k2common.kafka.boundary import UndecodableMessages
 from k2common.provision import ProvisionSettings, provision
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
@@ -41,6 +42,7 @@ async def tools(stack: LocalStack, tmp_path: Path) -> AsyncIterator[Tools]:
         chunks=await MessageCodec.open(registry, CHUNKS),
         statuses=await MessageCodec.open(registry, STATUS),
         positions=await MessageCodec.open(registry, POSITIONS),
+        undecodable=UndecodableMessages(settings.kafka, owner="undecodable", count=lambda _: None),
         instruments=Instruments(open_catalog(settings.iceberg), blocking=blocking),
         blocking=blocking,
         clock=SystemClock(),

@@ -17,6 +17,7 @@ from k2common.engine.connection import Engine
 from k2common.http.app import create_app
 from k2common.http.queries import install_query_problems
 from k2common.http.streaming import Attended
+from k2common.http.tokens import TokenMaker
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.runtime.queries import Queries
@@ -27,12 +28,14 @@ from k2common.settings.service import HttpSettings
 from k2common.testing.server import on_socket, sent
 from prometheus_client import CollectorRegistry
 from replay_service.metrics import ReplayMetrics
-from replay_service.routes import Routes
+from replay_service.routes import Routes, SessionsPage
 from replay_service.sessions import Sessions
+from replay_service.stream import CursorToken
 
 from tests.integration.answers.house import House, open_house
 
 ROWS = 40_000
+SECRET = b"a secret of the tests"
 WAIT = 60
 """Seconds until a test gives up; none of them waits so long unless it fails."""
 
@@ -64,6 +67,7 @@ class InMemory(Sessions):
         codec = cast("Any", Codec())
         super().__init__(kafka, codec=codec, replica="0", clock=clock, most=most, age=timedelta(days=1))
         self.topic: dict[str, Any] = {}
+        self.follower.caught_up.set()
 
     async def _write(self, values: Any) -> None:
         for key, value in values.items():
@@ -121,7 +125,8 @@ async def replays(
         blocking=blocking,
         clock=clock,
         metrics=ReplayMetrics(registry),
-        key=b"k2",
+        cursors=TokenMaker(SECRET, purpose="replay: cursor", shape=CursorToken),
+        pages=TokenMaker(SECRET, purpose="replay: page of sessions", shape=SessionsPage),
         reader_seconds=settings.reader_seconds,
     )
     app = create_app(

@@ -194,6 +194,41 @@ BOARD = Board(
             ],
         ),
         Row(
+            title="Data files verified",
+            panels=[
+                Panel(
+                    title="Damaged or missing files",
+                    description="Above 0: answers that need such a file are refused.",
+                    queries=[
+                        largest(f"k2_files_damaged{TABLE}", by="table"),
+                    ],
+                    limits=(1,),
+                ),
+                Panel(
+                    title="Files refused by readers",
+                    description="Damaged or missing files that a query, a replay or a job met.",
+                    queries=[grown("k2_data_files_refused_total", by="table")],
+                    limits=(1,),
+                ),
+                Panel(
+                    title="Files without a digest",
+                    description="By another engine or an older release; their damage may stay unseen.",
+                    queries=[largest(f"k2_files_unverified{TABLE}", by="table")],
+                ),
+                Panel(
+                    title="Files scrubbed",
+                    description="Read whole and compared with their digest.",
+                    queries=[grown(f"k2_files_scrubbed_total{TABLE}", by="table")],
+                ),
+                Panel(
+                    title="Bytes scrubbed",
+                    description="What the scrub reads from the warehouse.",
+                    queries=[rate(f"k2_files_scrubbed_bytes_total{TABLE}", by="table")],
+                    unit="Bps",
+                ),
+            ],
+        ),
+        Row(
             title="Maintenance",
             panels=[
                 Panel(
