@@ -76,6 +76,8 @@ async def strays_of(registry: SchemaRegistry, topic: Topic) -> list[bytes | None
         b"\x00" + other.to_bytes(4, "big"),
     ]
     assert len(strays) == KINDS
+    if topic == SESSIONS:
+        strays.remove(None)  # a tombstone there: the session was deleted
     # One that decodes and means nothing, where that can be told.
     if (nonsense := _nonsense(topic)) is not None:
         strays.append((await MessageCodec.open(registry, topic)).encode(nonsense))

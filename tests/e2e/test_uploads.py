@@ -260,6 +260,10 @@ def digest_of(fleet: Fleet, symbol: str, version: str) -> str:
     """The same digest from another service's rows."""
     answer = fleet.get("query-service", "/v1/trades", symbols=symbol, format="arrow", as_of=version)
     table = pa.ipc.open_stream(answer.content).read_all()
+    # The canonical form has the microseconds of the table; `ts_event_ns` is exact.
+    at = table.schema.get_field_index("ts_event")
+    stored = table["ts_event"].cast(pa.timestamp("us", "UTC"), safe=False)
+    table = table.set_column(at, "ts_event", stored)
     names = pa.array(["trades"] * table.num_rows)
     digest = Digest()
     digest.update(table.add_column(0, "dataset", names))

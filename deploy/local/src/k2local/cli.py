@@ -192,6 +192,9 @@ def _start_supervisor(settings: LocalSettings) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # A process whose program is being loaded has no environment yet, by which `is_ours` would know it.
+    while process.poll() is None and not is_ours(process.pid, settings):
+        time.sleep(POLL_SECONDS)
     pid_path(settings).write_text(str(process.pid), "ascii")
     print(f"up - the stack and the fleet start in the background (supervisor {process.pid})")
     return process.pid
