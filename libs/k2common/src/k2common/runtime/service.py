@@ -153,6 +153,10 @@ async def _serve(
         answered.set()
 
 
+MAX_HEAD_BYTES = 512 * 1024
+"""Of request line and headers: a list of symbols may have 100,000 characters, each of several bytes."""
+
+
 def server_config(app: ASGIApp, *, host: str, port: int, graceful_seconds: int) -> uvicorn.Config:
     """Return how every service listens: connections without progress are aborted."""
     return uvicorn.Config(
@@ -160,6 +164,7 @@ def server_config(app: ASGIApp, *, host: str, port: int, graceful_seconds: int) 
         host=host,
         port=port,
         http=BoundedConnection,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         lifespan="off",
         log_config=None,
         access_log=False,
