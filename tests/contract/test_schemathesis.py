@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from tests.contract.documents import DOCUMENTS
 
+# A hundred statements of SQL take a process each.
+pytestmark = pytest.mark.timeout(1_800)
 load_all_checks()
 EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "100"))
 CHECKED = (

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from http import HTTPStatus
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 IDLE_SECONDS = 60.0
+MALFORMED = {
+    "type": "urn:k2:problem:malformed-request",
+    "title": HTTPStatus.BAD_REQUEST.phrase,
+    "status": HTTPStatus.BAD_REQUEST.value,
+    "detail": "the request is no HTTP/1.1, or its head is too long",
+    "instance": None,
+    "code": "MALFORMED_REQUEST",
+    "request_id": None,
+    "errors": [],
+}
+"""The problem document of what never becomes a request of an application."""
 MIN_BYTES = 16 * 1024
 """A client that is waited for sends at least so much in half of `idle_seconds`."""
 
@@ -44,6 +57,20 @@ class BoundedConnection(H11Protocol):
         """Count the bytes."""
         self._received += len(data)
         super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed in the shape of every other error, and close the connection."""
+        body = json.dumps(MALFORMED).encode()
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        status = HTTPStatus.BAD_REQUEST
+        answer = h11.Response(status_code=status.value, headers=headers, reason=status.phrase.encode())
+        for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _look_later(self) -> None:
         loop = asyncio.get_running_loop()

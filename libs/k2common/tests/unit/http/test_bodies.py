@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -164,6 +165,13 @@ async def test_a_slow_body_that_makes_progress_is_taken() -> None:
             writer.write(part)
             await writer.drain()
         assert await asyncio.wait_for(answer_of(reader), WAIT) == (200, b'{"length":65536}')
+
+
+async def test_what_is_no_request_is_refused_by_a_problem_document() -> None:
+    async with served() as service:
+        reader, _ = await service.sent(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nno header\r\n\r\n")
+        status, problem = await asyncio.wait_for(answer_of(reader), WAIT)
+    assert (status, json.loads(problem)["code"]) == (400, "MALFORMED_REQUEST")
 
 
 async def test_one_caller_leaves_places_to_others() -> None:
