@@ -166,10 +166,12 @@ class FileVerifier:
 
 def local_state(path: str) -> tuple[int, ...] | None:
     """Return what the file system says of a local file; None for one in an object store."""
-    bare = path.removeprefix("file://")
-    if "://" in bare:
+    if path.startswith("file:"):
+        # Spark writes one slash after the scheme, others three.
+        path = f"/{path.removeprefix('file:').lstrip('/')}"
+    elif "://" in path:
         return None
-    found = Path(bare).stat()
+    found = Path(path).stat()
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
