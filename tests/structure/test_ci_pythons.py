@@ -21,7 +21,7 @@ def chosen(tmp_path: Path, system: str, *others: str) -> tuple[list[list[str]], 
     environ = {
         "PATH": "/usr/bin:/bin",
         "PYENV_ROOT": str(tmp_path / "pyenv"),
-        "K2_SYSTEM_PYTHON": install(tmp_path / "python3", system),
+        "SYSTEM_PYTHON": install(tmp_path / "python3", system),
     }
     argv = [str(ROOT / ".ci" / "pythons"), "list"]
     done = subprocess.run(argv, env=environ, check=True, capture_output=True, text=True)

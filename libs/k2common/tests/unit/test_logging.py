@@ -34,7 +34,7 @@ log.debug("for developers")
 warnings.warn("a warning", ResourceWarning)
 def failing():
     try:
-        int("ROW-CONTENT")
+        int("ROW-" "CONTENT")
     except ValueError as error:
         raise TransientError("the store is away") from error
 thread = threading.Thread(target=failing)
@@ -45,7 +45,7 @@ try:
 except TransientError as error:
     log.error("own", exc_info=error)
     logging.getLogger("asyncio").exception("never retrieved")
-raise ExceptionGroup("several", [ValueError("ROW-CONTENT"), OSError(28, "No space left on device")])
+raise ExceptionGroup("several", [ValueError("ROW-" "CONTENT"), OSError(28, "No space left on device")])
 """
 
 
