@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -148,14 +148,6 @@ class SilentClients:
             with suppress(OSError):
                 connection.connect((parts.hostname, parts.port))
                 connection.sendall(head.encode())
-
-
-def all_running(names: Sequence[str], is_ready: Callable[[str], bool], *, seconds: float) -> None:
-    """Return when everything is ready again."""
-    deadline = time.monotonic() + seconds
-    while missing := [name for name in names if not is_ready(name)]:
-        assert time.monotonic() < deadline, f"not ready: {missing}"
-        time.sleep(0.2)
 
 
 def _pid(fleet: Fleet, name: str) -> int | None:
