@@ -3,7 +3,8 @@
 import asyncio
 from uuid import uuid4
 
-from aiokafka import ConsumerRecord
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from k2common.kafka.follower import Follower
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
@@ -53,3 +54,33 @@ async def test_all_records_of_all_partitions_then_the_new_ones(stack: LocalStack
         await later.caught_up.wait()
         stop.set()
     assert len(seen) == 60
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_cancellation_that_comes_while_a_consumer_stops_ends_it(
+    steps: int, stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = KafkaSettings(bootstrap_servers=stack.settings.bootstrap_servers)
+    topic = Topic(name=f"test.{uuid4().hex}.v1", schema="claims", partitions=1)
+    await TopicAdmin(settings).ensure([topic])
+    stopped = AIOKafkaConsumer.stop
+
+    async def stop_and_cancel(consumer: AIOKafkaConsumer) -> None:
+        cancel_after(steps)
+        await stopped(consumer)
+
+    def cancel_after(left: int) -> None:
+        """Cancel the follower after so many steps of the event loop."""
+        if left:
+            asyncio.get_running_loop().call_soon(cancel_after, left - 1)
+        else:
+            following.cancel()
+
+    async def on_record(_: ConsumerRecord) -> None:
+        return
+
+    monkeypatch.setattr(AIOKafkaConsumer, "stop", stop_and_cancel)
+    following = asyncio.create_task(Follower(settings, topic, on_record=on_record).run(asyncio.Event()))
+    done, _ = await asyncio.wait({following}, timeout=30)
+    assert done
+    assert following.cancelled()

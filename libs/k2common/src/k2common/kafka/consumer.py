@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.errors import SetupError, TransientError
+from k2common.kafka.closing import close_within
 from k2common.kafka.raw import read_whole_batches
 from k2common.settings.kafka import KafkaSettings
 
@@ -66,7 +67,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
                     self._seek(place, self._starts[(place.topic, place.partition)], begins[place])
         # Also when cancelled: nobody else holds the consumer that was begun.
         except BaseException:
-            await _stopped(self._consumer, self._settings)
+            await self._stop()
             raise
         return self
 
@@ -99,7 +100,10 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await _stopped(self._consumer, self._settings)
+        await self._stop()
+
+    async def _stop(self) -> None:
+        await close_within(self._consumer.stop(), self._settings.request_timeout_seconds)
 
     async def fetch(self, *, limit: int, wait_seconds: float) -> Mapping[Place, Sequence[Item]]:
         """Up to `limit` items that came within the time, by place and in order; empty when none came.
@@ -138,15 +142,6 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
             raise TransientError(
                 f"Kafka at {self._settings.bootstrap_servers}: {type(error).__name__} {error}"
             ) from error
-
-
-async def _stopped(consumer: AIOKafkaConsumer, settings: KafkaSettings) -> None:
-    # While its broker is away a consumer may wait for ever for what it still wants to say.
-    try:
-        async with asyncio.timeout(settings.request_timeout_seconds):
-            await consumer.stop()
-    except (KafkaError, TimeoutError):
-        return
 
 
 class BatchReader(_Reader[FetchedBatch]):
@@ -197,7 +192,7 @@ class Membership(AbstractAsyncContextManager["Membership"]):
         try:
             await self._consumer.start()
         except KafkaError as error:
-            await _stopped(self._consumer, self._settings)
+            await self._stop()
             raise TransientError(f"Kafka at {self._settings.bootstrap_servers}: {error}") from error
         # Not before the start, which would wait for the first share and so for our caller to take it.
         self._consumer.subscribe(list(self._topics), listener=self._listener)
@@ -206,7 +201,10 @@ class Membership(AbstractAsyncContextManager["Membership"]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await _stopped(self._consumer, self._settings)
+        await self._stop()
+
+    async def _stop(self) -> None:
+        await close_within(self._consumer.stop(), self._settings.request_timeout_seconds)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

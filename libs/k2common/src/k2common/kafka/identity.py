@@ -28,6 +28,7 @@ from aiokafka.protocol.types import (
 )
 
 from k2common.errors import SetupError, TransientError
+from k2common.kafka.closing import close_within
 from k2common.settings.kafka import KafkaSettings
 
 UUID_BYTES = 16
@@ -139,7 +140,7 @@ async def identify(settings: KafkaSettings, topics: Sequence[str]) -> Identity:
     except NotImplementedError as error:
         raise SetupError(f"Kafka at {settings.bootstrap_servers} is older than 3.1: {error}") from error
     finally:
-        await client.close()
+        await close_within(client.close(), settings.request_timeout_seconds)
     found = {name: topic_id for code, name, topic_id, *_ in answer.topics if not code and topic_id != NO_ID}
     return Identity(
         cluster=answer.cluster_id or "",

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from k2common.errors import SetupError, TransientError
+from k2common.kafka.closing import close_within
 from k2common.settings.kafka import KafkaSettings
 
 Decoded = TypeVar("Decoded")
@@ -137,7 +138,7 @@ async def _consumer(settings: KafkaSettings, isolation: str) -> AsyncIterator[AI
         await consumer.start()
         yield consumer
     finally:
-        await consumer.stop()
+        await close_within(consumer.stop(), settings.request_timeout_seconds)
 
 
 async def _read(

@@ -18,6 +18,7 @@ from aiokafka.structs import RecordMetadata
 
 from k2common.columnar.record_batch import EncodedBatch
 from k2common.errors import Fenced, TransientError
+from k2common.kafka.closing import close_within
 from k2common.kafka.end_txn import send_end_txn_once
 from k2common.kafka.raw import ReadyBatch
 from k2common.settings.kafka import KafkaSettings
@@ -102,12 +103,8 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
         await self._close()
 
     async def _close(self) -> None:
-        # A broken producer may wait for its broker for ever; the next owner's fence ends what it had open.
-        try:
-            async with asyncio.timeout(self._limit):
-                await self._producer.stop()
-        except (KafkaError, TimeoutError, AssertionError):
-            return
+        # The next owner's fence ends what is still open.
+        await close_within(self._producer.stop(), self._limit)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from k2common.errors import SetupError, TransientError
+from k2common.kafka.closing import close_within
 from k2common.schemas.datasets import Topic
 from k2common.settings.kafka import KafkaSettings
 
@@ -70,7 +71,7 @@ class TopicAdmin:
         except KafkaError as error:
             raise TransientError(f"Kafka at {self._settings.bootstrap_servers}: {error}") from error
         finally:
-            await client.close()
+            await close_within(client.close(), self._settings.request_timeout_seconds)
 
     @staticmethod
     async def _partitions(client: AIOKafkaAdminClient) -> Mapping[str, int]:
