@@ -1,9 +1,14 @@
-"""How Hypothesis runs here, by what it finds and never by how long a busy machine took, and no proxy."""
+"""How all tests run: by what Hypothesis finds and never by how long it took, without a proxy, side by side."""
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from k2common.settings.loopback import exclude_host
+from xdist.scheduler import LoadScopeScheduling
+
+ONE_FLEET = ("tests/contract/", "tests/e2e/")
+"""Folders whose tests share one fleet."""
 
 settings.register_profile("k2", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fuzz", settings.get_profile("k2"), max_examples=10_000)
@@ -11,3 +16,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "k2"))
 
 # The tests' own requests to servers on this machine.
 exclude_host(os.environ, "127.0.0.1")
+
+
+class WholeModules(LoadScopeScheduling):
+    """Gives each worker whole modules, or whole folders where they share a fleet, in the order of collection.
+
+    With `--no-loadscope-reorder`; the long ones are named first, so that short ones fill up the end.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return next((folder for folder in ONE_FLEET if module.startswith(folder)), module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> WholeModules:
+    """The scheduler for `pytest -n`."""
+    return WholeModules(config, log)

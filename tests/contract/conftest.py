@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[2]
 TRADES = "ts_event,price,size,symbol\n"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
     with running_fleet(tmp_path_factory.mktemp("fleet"), cache) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def known(fleet: Fleet) -> dict[str, list[str]]:
     """Return names of what there is, by the path parameter that stands for it."""
     files = asx_files(2_000, seed=1)

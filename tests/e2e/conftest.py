@@ -15,7 +15,7 @@ GIVEN = "K2_TEST_FLEET"
 DATA = ROOT.parent / "shared" / "data"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     if GIVEN in os.environ:
         settings = LocalSettings(home=ROOT, cache=ROOT, base_port=int(os.environ["K2_TEST_STACK"]))
