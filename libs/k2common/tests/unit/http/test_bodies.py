@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 from k2common.http.app import create_app
+from k2common.http.bodies import MIN_BODY_BYTES, PacedBody
+from k2common.http.problems import Problem
 from k2common.http.streaming import Streamed
 from k2common.runtime.connections import BoundedConnection
 from k2common.runtime.readiness import Readiness
 from k2common.settings.service import HttpSettings
 from k2common.testing.server import answer_of, on_socket, sent
+from k2common.testing.virtual_time import in_virtual_time, seconds_passed
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope
 
 WAIT = 20
 """Seconds until a test gives up; none of them waits so long unless it fails."""
@@ -71,10 +75,8 @@ def head(*headers: str, method: str = "POST") -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-@asynccontextmanager
-async def served(*, streamed: bool = False, **settings: Any) -> AsyncIterator[Served]:
-    one = Served()
-    app = create_app(
+def made(one: Served, *, streamed: bool = False, **settings: Any) -> ASGIApp:
+    return create_app(
         [
             Route("/v1/things", one.length, methods=["POST"]),
             Route("/v1/things", one.stream, methods=["GET"]),
@@ -84,11 +86,58 @@ async def served(*, streamed: bool = False, **settings: Any) -> AsyncIterator[Se
         settings=HttpSettings(port=1, **settings),
         streamed=["/v1/things"] if streamed else [],
     )
-    async with on_socket(app) as one.port:
+
+
+@asynccontextmanager
+async def served(*, streamed: bool = False, **settings: Any) -> AsyncIterator[Served]:
+    one = Served()
+    async with on_socket(made(one, streamed=streamed, **settings)) as one.port:
         try:
             yield one
         finally:
             await one.close()
+
+
+async def asked(app: ASGIApp, receive: Receive) -> tuple[int, bytes]:
+    """The answer to a body, without a connection."""
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/things",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-length", b"10")],
+        "client": ("127.0.0.1", 1),
+    }
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    await app(scope, receive, send)
+    return messages[0]["status"], b"".join(message.get("body", b"") for message in messages)
+
+
+async def silence() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def sends(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def parts(size: int, *, count: int, every: float) -> Receive:
+    """A client that sends `count` parts of a body, each so many seconds after it is waited for."""
+    left = iter(range(count - 1, -1, -1))
+
+    async def receive() -> Message:
+        await asyncio.sleep(every)
+        return {"type": "http.request", "body": b"x" * size, "more_body": next(left) > 0}
+
+    return receive
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -120,19 +169,26 @@ async def test_a_body_beyond_the_limit_is_refused(body: bytes, header: str) -> N
         assert await service.post(b"x" * 1024, "Content-Length: 1024") == (200, b'{"length":1024}')
 
 
+@in_virtual_time
+async def test_silent_bodies_end_in_their_time_and_give_their_places_back() -> None:
+    app = made(Served(), body_seconds=1, max_bodies=4, max_bodies_per_caller=4)
+    silent = [asyncio.create_task(asked(app, silence)) for _ in range(4)]
+    await asyncio.sleep(0.9)
+    status, problem = await asked(app, sends(b"x" * 10))
+    assert (status, b"TOO_MANY_BODIES" in problem) == (429, True)
+    for status, problem in await asyncio.gather(*silent):
+        assert (status, b"BODY_TOO_SLOW" in problem) == (408, True)
+    assert seconds_passed() == 1
+    assert await asked(app, sends(b"x" * 10)) == (200, b'{"length":10}')
+
+
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_silent_bodies_end_and_give_their_places_back(streamed: bool) -> None:
-    async with served(streamed=streamed, body_seconds=0.5, max_bodies=4, max_bodies_per_caller=4) as service:
-        silent = [await service.sent(head("Content-Length: 10") + b"123") for _ in range(4)]
-        if not streamed:
-            await until(lambda: service.metrics.get_sample_value("k2_http_requests_running") == 4)
-            status, problem = await service.post(b"x", "Content-Length: 1")
-            assert (status, b"TOO_MANY_BODIES" in problem) == (429, True)
-        for reader, _ in silent:
-            status, problem = await asyncio.wait_for(answer_of(reader), WAIT)
-            assert (status, b"BODY_TOO_SLOW" in problem) == (408, True)
-            assert await asyncio.wait_for(reader.read(), WAIT) == b""
-        assert await service.post(b"x", "Content-Length: 1") == (200, b'{"length":1}')
+async def test_the_connection_of_a_silent_body_is_closed(streamed: bool) -> None:
+    async with served(streamed=streamed, body_seconds=0.02) as service:
+        reader, _ = await service.sent(head("Content-Length: 10") + b"123")
+        status, problem = await asyncio.wait_for(answer_of(reader), WAIT)
+        assert (status, b"BODY_TOO_SLOW" in problem) == (408, True)
+        assert await asyncio.wait_for(reader.read(), WAIT) == b""
 
 
 @pytest.mark.parametrize(
@@ -149,22 +205,34 @@ async def test_silent_bodies_end_and_give_their_places_back(streamed: bool) -> N
     ],
 )
 async def test_half_of_a_surrogate_pair_is_refused(text: bytes, at: int | None) -> None:
-    async with served() as service:
-        status, problem = await service.post(text, f"Content-Length: {len(text)}")
+    status, problem = await asked(made(Served()), sends(text))
     assert status == (200 if at is None else 400)
     if at is not None:
         assert f"at byte {at}".encode() in problem
 
 
+@in_virtual_time
 async def test_a_slow_body_that_makes_progress_is_taken() -> None:
-    part = b"x" * 16 * 1024
-    async with served(body_seconds=1) as service:
-        reader, writer = await service.sent(head(f"Content-Length: {4 * len(part)}"))
-        for _ in range(4):
-            await asyncio.sleep(0.4)
-            writer.write(part)
-            await writer.drain()
-        assert await asyncio.wait_for(answer_of(reader), WAIT) == (200, b'{"length":65536}')
+    body = PacedBody(parts(MIN_BODY_BYTES, count=4, every=0.9), seconds=1)
+    assert len(await body.whole(limit=4 * MIN_BODY_BYTES)) == 4 * MIN_BODY_BYTES
+    assert seconds_passed() == 3.6
+
+
+@in_virtual_time
+async def test_a_body_without_progress_ends_at_its_limit() -> None:
+    body = PacedBody(parts(MIN_BODY_BYTES // 4, count=8, every=0.3), seconds=1)
+    with pytest.raises(Problem) as problem:
+        await body.whole(limit=4 * MIN_BODY_BYTES)
+    assert (problem.value.code, seconds_passed()) == ("BODY_TOO_SLOW", 1)
+
+
+@in_virtual_time
+async def test_the_time_of_the_service_is_not_charged_to_the_client() -> None:
+    body = PacedBody(parts(1024, count=2, every=0.4), seconds=1)
+    await body.receive()
+    await asyncio.sleep(3600)
+    assert (await body.receive())["more_body"] is False
+    assert seconds_passed() == 3600.8
 
 
 async def test_what_is_no_request_is_refused_by_a_problem_document() -> None:
@@ -193,7 +261,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(stream
 
 
 async def test_a_reader_who_reads_nothing_is_cut_off() -> None:
-    async with served(reader_seconds=0.2) as service:
+    async with served(reader_seconds=0.02) as service:
         await service.sent(head(method="GET"))
         await asyncio.wait_for(service.closed.wait(), WAIT)
         await until(lambda: service.metrics.get_sample_value("k2_http_requests_running") == 0)
@@ -212,7 +280,7 @@ async def test_a_reader_who_reads_nothing_is_cut_off() -> None:
 async def test_connections_without_progress_are_aborted(
     request_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BoundedConnection, "idle_seconds", 0.4)
+    monkeypatch.setattr(BoundedConnection, "idle_seconds", 0.05)
     lost = asyncio.Event()
     known = BoundedConnection.connection_lost
 
@@ -221,6 +289,6 @@ async def test_connections_without_progress_are_aborted(
         known(self, error)
 
     monkeypatch.setattr(BoundedConnection, "connection_lost", connection_lost)
-    async with served(reader_seconds=0.1, max_body_bytes=1024, body_seconds=0.1) as service:
+    async with served(reader_seconds=0.02, max_body_bytes=1024, body_seconds=0.02) as service:
         await service.sent(request_bytes)
         await asyncio.wait_for(lost.wait(), WAIT)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from k2common.http.streaming import Attended, ReaderTooSlow, Streamed
 from k2common.runtime.gate import BEGUN
+from k2common.testing.virtual_time import in_virtual_time, seconds_passed
 from starlette.types import Message, Receive, Scope, Send
 
 SCOPE: Scope = {"type": "http"}
@@ -35,7 +36,7 @@ async def sent(given: Sequence[bytes | Exception], *, stuck: bool = False) -> tu
     async def receive() -> Message:
         raise AssertionError
 
-    answer = Streamed(parts(given, closed), reader_seconds=0.01 if stuck else 60, media_type="text/csv")
+    answer = Streamed(parts(given, closed), reader_seconds=60, media_type="text/csv")
     error = None
     try:
         await answer(SCOPE, receive, send)
@@ -90,8 +91,10 @@ async def test_a_fault_in_the_middle_has_no_end() -> None:
     assert isinstance(error, ValueError)
 
 
+@in_virtual_time
 async def test_a_reader_that_takes_nothing_is_cut_off() -> None:
     messages, error = await sent([b"a"], stuck=True)
+    assert seconds_passed() == 60
     assert isinstance(error, ReaderTooSlow)
     assert len(messages) == 1
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from k2common.runtime.gate import BEGUN, CALLER, Gate, Overloaded, TooManyAtOnce
+from k2common.testing.virtual_time import in_virtual_time, seconds_passed
 
 
 def started(caller: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
@@ -63,19 +64,21 @@ async def test_more_than_may_wait_is_refused_and_one_caller_has_half_of_the_plac
     await asyncio.gather(*tasks)
 
 
+@in_virtual_time
 async def test_a_turn_that_does_not_come_in_time_is_given_up() -> None:
-    gate = Gate(width=1, waiting=4, seconds=0.01)
+    gate = Gate(width=1, waiting=4, seconds=10)
     async with gate.passed():
         with pytest.raises(Overloaded):
             async with gate.passed():
                 raise AssertionError
-        assert gate.waiting == 0
+        assert (gate.waiting, seconds_passed()) == (0, 10)
     async with gate.passed():
         pass
 
 
+@in_virtual_time
 async def test_an_answer_that_has_begun_is_not_cut_off_but_waits_its_turn() -> None:
-    gate, leave, done = Gate(width=1, waiting=1, seconds=0.01), asyncio.Event(), []
+    gate, leave, done = Gate(width=1, waiting=1, seconds=10), asyncio.Event(), []
 
     async def holds() -> None:
         async with gate.passed():
@@ -92,7 +95,8 @@ async def test_an_answer_that_has_begun_is_not_cut_off_but_waits_its_turn() -> N
     await settle()
     with pytest.raises(Overloaded):
         await started("b", holds)
-    await asyncio.sleep(0.03)  # longer than a turn may take to come
+    await asyncio.sleep(3600)
+    assert not done
     leave.set()
     await asyncio.gather(*tasks)
     assert len(done) == 3
@@ -140,8 +144,9 @@ async def test_one_caller_has_so_many_places_inside_and_the_rest_are_for_others(
     assert (gate.inside, gate.waiting) == (0, 0)
 
 
+@in_virtual_time
 async def test_a_caller_who_has_all_its_places_is_told_so() -> None:
-    gate = Gate(width=2, waiting=10, seconds=0.01, per_caller=1)
+    gate = Gate(width=2, waiting=10, seconds=10, per_caller=1)
     async with gate.passed():
         with pytest.raises(TooManyAtOnce):
             async with gate.passed():
