@@ -20,6 +20,7 @@ import asyncio
 import gc
 from contextlib import asynccontextmanager
 from k2common.http.app import create_app
+from k2common.http.hosts import HostGuard
 from pathlib import Path
 from k2common.errors import SetupError, TransientError
 from k2common.observability.logging import get_logger
@@ -45,7 +46,7 @@ async def build(settings, runtime):
     yield Service(app=app, loops=[loop])
     get_logger("build").info("closed")
 
-run_service(ServiceBlocks, build, name="example")
+run_service(ServiceBlocks, build, name="example", guard=HostGuard)
 """
 
 
@@ -127,6 +128,8 @@ def test_a_service_waits_for_its_neighbours_and_says_so(tmp_path: Path) -> None:
         refused = httpx.get(f"{url}/v1/uploads")
         assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
         assert refused.headers["Retry-After"] == "2"
+        strange = httpx.get(f"{url}/metrics", headers={"Host": "evil.example"})
+        assert (strange.status_code, strange.json()["code"]) == (403, "HOST_NOT_ALLOWED")
         (tmp_path / "neighbour").touch()
         while httpx.get(f"{url}/readyz").status_code != 200:
             assert time.monotonic() < deadline

@@ -2,6 +2,7 @@
 
 import sys
 
+from k2common.http.hosts import HostGuard
 from k2common.runtime.service import run_service
 
 from iceberg_sink.app import build
@@ -11,4 +12,4 @@ from iceberg_sink.settings import IcebergSinkSettings
 if __name__ == "__main__":
     if sys.argv[1:2] == ["rebase"]:
         sys.exit(rebase(sys.argv[2:]))
-    run_service(IcebergSinkSettings, build, name="iceberg-sink")
+    run_service(IcebergSinkSettings, build, name="iceberg-sink", guard=HostGuard)

@@ -1,9 +1,10 @@
 """`python -m replay_service`."""
 
+from k2common.http.hosts import HostGuard
 from k2common.runtime.service import run_service
 
 from replay_service.app import build
 from replay_service.settings import ReplayServiceSettings
 
 if __name__ == "__main__":
-    run_service(ReplayServiceSettings, build, name="replay-service")
+    run_service(ReplayServiceSettings, build, name="replay-service", guard=HostGuard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
@@ -14,10 +15,14 @@ RETRY_SECONDS = "2"
 
 
 class Door:
-    """Answers the probes and /metrics itself, all else with 503, until it is opened to the service."""
+    """Answers the probes and /metrics itself, all else with 503, until it is opened to the service.
 
-    def __init__(self, metrics: CollectorRegistry) -> None:
+    `guard` is put around these answers; the service has its own.
+    """
+
+    def __init__(self, metrics: CollectorRegistry, *, guard: Callable[[ASGIApp], ASGIApp]) -> None:
         self._metrics = metrics
+        self._guarded = guard(self._send_answer)
         self._inside: ASGIApp | None = None
         self._reason = "it is starting"
 
@@ -33,7 +38,10 @@ class Door:
         if self._inside is not None:
             await self._inside(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope)(scope, receive, send)
+            await self._guarded(scope, receive, send)
+
+    async def _send_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope)(scope, receive, send)
 
     def _answer(self, scope: Scope) -> Response:
         path = scope["path"]

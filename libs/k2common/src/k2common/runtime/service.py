@@ -14,8 +14,9 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, Protocol, TypeAlias, TypeVar
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -82,14 +83,22 @@ It is tried again, with metrics of its own, when it raises TransientError.
 """
 
 
+class Guard(Protocol):
+    """Makes middleware that refuses foreign hosts and pages; the layer of HTTP has it."""
+
+    def __call__(self, app: ASGIApp, *, settings: HttpSettings) -> ASGIApp:
+        """Return the guarded application."""
+
+
 def run_service(
     settings_kind: type[Settings],
     build: Build[Settings],
     *,
     name: str,
+    guard: Guard,
     environ: Mapping[str, str] = os.environ,
 ) -> NoReturn:
-    """Run the service until SIGTERM or SIGINT and exit."""
+    """Run the service until SIGTERM or SIGINT and exit; `guard` protects the answers during its start."""
     try:
         settings = load(settings_kind, environ)
         failpoints.check(environ)
@@ -103,7 +112,9 @@ def run_service(
     log.info("settings", settings=effective(settings))
     try:
         with spans_exported(settings.observability, service=name, replica=settings.service.replica):
-            asyncio.run(_run(settings, build, ServiceMetrics(service=name)))
+            metrics = ServiceMetrics(service=name)
+            door = Door(metrics.registry, guard=partial(guard, settings=settings.http))
+            asyncio.run(_run(settings, build, metrics, door))
     except* SetupError as group:
         log.error("the service cannot run as configured", error="; ".join(map(str, _leaves(group))))
         sys.exit(EXIT_SETUP)
@@ -111,13 +122,13 @@ def run_service(
     sys.exit(0)
 
 
-async def _run(settings: Settings, build: Build[Settings], metrics: ServiceMetrics) -> None:
+async def _run(settings: Settings, build: Build[Settings], metrics: ServiceMetrics, door: Door) -> None:
     runtime = Runtime(retried=metrics.retried, skipped=metrics.skipped)
     metrics.tell_parts(lambda: runtime.readiness.parts)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.stop.set)
-    work = asyncio.create_task(_serve(settings, build, runtime, metrics))
+    work = asyncio.create_task(_serve(settings, build, runtime, metrics, door=door))
     stopping = asyncio.create_task(runtime.stop.wait())
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -134,8 +145,9 @@ async def _serve(
     build: Build[Settings],
     runtime: Runtime,
     metrics: ServiceMetrics,
+    *,
+    door: Door,
 ) -> None:
-    door = Door(metrics.registry)
     config = server_config(
         door,
         host=settings.http.host,

@@ -4,11 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractAsyncContextManager
 from types import SimpleNamespace
 
 import pytest
 from k2common.errors import SetupError
+from k2common.http.hosts import HostGuard
 from k2common.runtime import failpoints
+from k2common.runtime.service import Runtime, Service, ServiceBlocks, run_service
+
+
+def never_built(settings: ServiceBlocks, runtime: Runtime) -> AbstractAsyncContextManager[Service]:
+    raise AssertionError
 
 
 def test_nothing_happens_unless_asked_for() -> None:
@@ -50,16 +57,12 @@ def test_a_share_that_is_none_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["a=often", "a", "a=1=2", "a=1.5", "a=-1", "a=nan", "=1"])
 def test_a_service_that_is_asked_for_what_is_no_failpoint_ends_as_misconfigured_in_one_line(
-    text: str,
+    text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = (
-        "from k2common.runtime.service import ServiceBlocks, run_service\n"
-        "run_service(ServiceBlocks, None, name='example')"
-    )
-    environ = {**os.environ, "K2_FAILPOINTS": text, "K2_HTTP__PORT": "8001"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == os.EX_CONFIG
-    assert done.stderr.startswith("example: K2_FAILPOINTS")
-    assert len(done.stderr.splitlines()) == 1
+    environ = {"K2_FAILPOINTS": text, "K2_HTTP__PORT": "8001"}
+    with pytest.raises(SystemExit) as ended:
+        run_service(ServiceBlocks, never_built, name="example", guard=HostGuard, environ=environ)
+    assert ended.value.code == os.EX_CONFIG
+    said = capsys.readouterr().err
+    assert said.startswith("example: K2_FAILPOINTS")
+    assert len(said.splitlines()) == 1
