@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from k2common.errors import RecordError
+from k2common.http.json_bodies import refuse_repeated_keys
 from k2common.http.parameters import invalid, number, require_known
 from k2common.http.problems import FieldError, Problem
 from k2common.layouts.catalogue import Catalogue
@@ -239,6 +240,7 @@ def _encoding(request: Request) -> tuple[str, str]:
 
 
 def _layout(text: str, dataset: str | None, layouts: Catalogue) -> Layout:
+    refuse_repeated_keys(text)
     try:
         layout = Layout.parse(text) if text.startswith("{") else layouts.named(text, dataset=dataset)
         if dataset not in (None, layout.dataset):

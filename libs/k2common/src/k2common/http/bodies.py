@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from k2common.http.json_bodies import refuse_repeated_keys
 from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError, Problem, problem_response
 from k2common.runtime.gate import CALLER
@@ -137,6 +138,7 @@ class BoundedBodies:
         try:
             content = await self._read(body, Headers(scope=scope).get("Content-Length"))
             refuse_lone_surrogates(content)
+            refuse_repeated_keys(content)
         except Problem as problem:
             await problem_response(problem, Request(scope))(scope, receive, send)
             return
