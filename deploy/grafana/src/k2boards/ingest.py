@@ -168,6 +168,16 @@ BOARD = Board(
                     unit="s",
                 ),
                 Panel(
+                    title="Time without progress",
+                    description="Since a partition that has chunks waiting loaded one.",
+                    queries=[
+                        largest(
+                            "k2_partitions_stalled_seconds", by="partition", legend="partition {{partition}}"
+                        )
+                    ],
+                    unit="s",
+                ),
+                Panel(
                     title="Time of a step",
                     description="To parse and encode a chunk; to publish rows, statuses and position.",
                     queries=[

@@ -73,6 +73,7 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
         tools.metrics.partitions.set(len(places))
         for number in set(range(CHUNK_PARTITIONS)) - {number for _, number in places}:
             tools.metrics.waiting_seconds.forget(str(number))
+            tools.metrics.stalled_seconds.forget(str(number))
         return {f"partition {number}": PartitionLoader(number, tools=tools).run for _, number in places}
 
     share = Share(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from k2common.schemas.datasets import DATASETS
@@ -34,14 +34,20 @@ def count(chunks: Sequence[Processed], metrics: LoaderMetrics) -> None:
 
 
 class Lag:
-    """Tells how many chunks of a partition are not loaded, and how old the oldest in hand is."""
+    """Reports how many chunks of a partition wait, how old the oldest in hand is, and any lack of progress.
 
-    def __init__(self, partition: int, *, metrics: LoaderMetrics) -> None:
+    `now` gives Unix seconds.
+    """
+
+    def __init__(self, partition: int, *, metrics: LoaderMetrics, now: Callable[[], float]) -> None:
         self._partition = str(partition)
         self._metrics = metrics
         self._oldest: deque[float] = deque()
         self._interrupted: float | None = None
         """The oldest chunk that was in hand when the work failed; it waits on."""
+        self._now = now
+        self._loaded_at = 0.0
+        """When chunks were loaded last. A new owner does not know: the age of the oldest chunk counts."""
 
     def came(self, messages: Sequence[Any], *, beyond: int) -> None:
         """A batch of Kafka's messages was taken, and `beyond` it there are others."""
@@ -53,6 +59,7 @@ class Lag:
         """The batch that came first is loaded."""
         self._oldest.popleft()
         self._interrupted = None
+        self._loaded_at = self._now()
         self._tell()
 
     def nothing_came(self) -> None:
@@ -74,7 +81,12 @@ class Lag:
         self._interrupted = None
         self._metrics.waiting.labels(self._partition).set(0)
         self._metrics.waiting_seconds.forget(self._partition)
+        self._metrics.stalled_seconds.forget(self._partition)
 
     def _tell(self) -> None:
         moments = [*([] if self._interrupted is None else [self._interrupted]), *self._oldest]
-        self._metrics.waiting_seconds.since(min(moments, default=None), self._partition)
+        oldest = min(moments, default=None)
+        self._metrics.waiting_seconds.since(oldest, self._partition)
+        # An idle partition makes no progress and needs none.
+        stalled_since = None if oldest is None else max(oldest, self._loaded_at)
+        self._metrics.stalled_seconds.since(stalled_since, self._partition)

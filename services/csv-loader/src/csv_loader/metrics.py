@@ -99,4 +99,10 @@ class LoaderMetrics:
             look="The loader's lag as users feel it.",
             labels=[PARTITION],
         )
+        self.stalled_seconds = made.aged(
+            "k2_partitions_stalled_seconds",
+            "Time since an input partition that has chunks waiting loaded one; 0 when none waits.",
+            look="Above minutes: a chunk hangs in its parse, or its work fails again and again.",
+            labels=[PARTITION],
+        )
         self.declared = made.all

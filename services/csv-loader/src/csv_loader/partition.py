@@ -95,7 +95,7 @@ class PartitionLoader:
         """So many chunks from here on are parsed in a process of their own."""
         self._expired: Set[str] = frozenset()
         """Uploads that have failed already; what the log still holds of them is passed over."""
-        self._lag = Lag(partition, metrics=tools.metrics)
+        self._lag = Lag(partition, metrics=tools.metrics, now=lambda: tools.clock.now().timestamp())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
@@ -118,6 +118,7 @@ class PartitionLoader:
                         await self._count_attempt(producer, position)
                         if not await self._work(producer, reader, messages, stop):
                             await self._close_attempt(producer, position)
+                # Also when cancelled: the chunks in hand wait for the next try. The error goes on.
                 except BaseException:
                     self._lag.fail()
                     raise

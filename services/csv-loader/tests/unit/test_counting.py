@@ -78,7 +78,7 @@ def test_rows_chunks_and_bytes_are_counted_once_a_transaction(read: Read) -> Non
 
 
 def test_the_lag_is_the_age_of_the_oldest_chunk_that_is_not_loaded(read: Read) -> None:
-    lag = Lag(1, metrics=read.metrics)
+    lag = Lag(1, metrics=read.metrics, now=lambda: read.now)
 
     def seen() -> tuple[float | None, float | None]:
         return read("k2_chunks_waiting", partition="1"), read("k2_chunks_waiting_seconds", partition="1")
@@ -98,7 +98,7 @@ def test_the_lag_is_the_age_of_the_oldest_chunk_that_is_not_loaded(read: Read) -
 
 
 def test_a_partition_whose_work_fails_again_and_again_does_not_look_idle(read: Read) -> None:
-    lag = Lag(1, metrics=read.metrics)
+    lag = Lag(1, metrics=read.metrics, now=lambda: read.now)
     for _ in range(3):
         lag.came([Message(990_000)], beyond=0)
         lag.fail()
@@ -108,3 +108,32 @@ def test_a_partition_whose_work_fails_again_and_again_does_not_look_idle(read: R
     lag.came([Message(990_000)], beyond=0)
     lag.loaded()
     assert read("k2_chunks_waiting_seconds", partition="1") == 0
+
+
+def test_a_partition_that_loads_nothing_while_chunks_wait_is_stalled(read: Read) -> None:
+    lag = Lag(2, metrics=read.metrics, now=lambda: read.now)
+
+    def seen() -> tuple[float | None, float | None]:
+        names = ("k2_chunks_waiting_seconds", "k2_partitions_stalled_seconds")
+        return read(names[0], partition="2"), read(names[1], partition="2")
+
+    # A new owner: the chunk waited for a minute before it came.
+    lag.came([Message(940_000)], beyond=9)
+    assert seen() == (60, 60)
+    # One after another: old, but not stalled.
+    for _ in range(3):
+        lag.came([Message(941_000)], beyond=8)
+        read.now += 10
+        lag.loaded()
+    assert seen() == (89, 0)
+    # The next one hangs in its parse, or fails and is tried again.
+    read.now += 400
+    lag.fail()
+    lag.came([Message(941_000)], beyond=8)
+    assert seen() == (489, 400)
+    lag.loaded()
+    lag.nothing_came()
+    read.now += 400
+    assert seen() == (0, 0)
+    lag.end()
+    assert seen() == (None, None)
