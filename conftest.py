@@ -1,4 +1,7 @@
-"""How all tests run: by what Hypothesis finds and never by how long it took, without a proxy, side by side."""
+"""How all tests run: by what Hypothesis finds and never by how long it took, without a proxy, side by side.
+
+Each run draws other examples; `HYPOTHESIS_PROFILE=full` draws four times as many (`./task test:full`).
+"""
 
 import os
 
@@ -10,7 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 ONE_FLEET = ("tests/contract/", "tests/e2e/")
 """Folders whose tests share one fleet."""
 
-settings.register_profile("k2", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("k2", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("full", settings.get_profile("k2"), max_examples=100)
 settings.register_profile("fuzz", settings.get_profile("k2"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "k2"))
 

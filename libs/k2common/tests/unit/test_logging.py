@@ -58,8 +58,13 @@ def lines_of(level: str) -> tuple[list[dict[str, Any]], str]:
 
 
 @pytest.fixture(scope="module")
-def lines() -> list[dict[str, Any]]:
-    return lines_of("info")[0]
+def at_info() -> tuple[list[dict[str, Any]], str]:
+    return lines_of("info")
+
+
+@pytest.fixture(scope="module")
+def lines(at_info: tuple[list[dict[str, Any]], str]) -> list[dict[str, Any]]:
+    return at_info[0]
 
 
 def one(lines: list[dict[str, Any]], event: str) -> dict[str, Any]:
@@ -90,8 +95,10 @@ def test_a_secret_is_masked_wherever_it_stands(lines: list[dict[str, Any]]) -> N
     assert one(lines, "the catalogue is away")["error"] == "postgresql://k2:***@db/k2 refuses"
 
 
-def test_foreign_errors_tell_their_texts_at_level_debug_alone() -> None:
-    lines, text = lines_of("info")
+def test_foreign_errors_tell_their_texts_at_level_debug_alone(
+    at_info: tuple[list[dict[str, Any]], str],
+) -> None:
+    lines, text = at_info
     assert "ROW-CONTENT" not in text
     for event in ("own", "never retrieved", "a thread ended of an error"):
         line = one(lines, event)

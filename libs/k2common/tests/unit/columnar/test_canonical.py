@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from k2common.columnar.canonical import BLOCK_ROWS, START, Digest
 
@@ -87,7 +87,6 @@ def slow_block(block: list[dict[str, Any]]) -> bytes:
 
 
 # The first draw of a process builds Hypothesis's table of characters.
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(rows, st.data())
 def test_it_equals_the_definition_row_by_row_however_the_rows_are_cut(
     block: list[dict[str, Any]], data: st.DataObject

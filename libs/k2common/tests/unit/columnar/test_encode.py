@@ -59,12 +59,7 @@ def batch_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(
-    max_examples=60,
-    deadline=None,
-    # The first text that Hypothesis draws loads its table of characters.
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_messages_are_those_of_fastavro(name: str, data: st.DataObject) -> None:
     schema = avro_schema(name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from k2common.columnar import decode
 from k2common.columnar.arrow import arrow_schema
@@ -63,12 +63,6 @@ ROWS = st.lists(
     min_size=1,
     max_size=20,
 )
-QUIET = settings(
-    max_examples=60,
-    deadline=None,
-    # The first text that Hypothesis draws loads its table of characters.
-    suppress_health_check=[HealthCheck.too_slow],
-)
 
 
 def encoded(rows: list[dict[str, Any]], *, partitions: int = 3, max_bytes: int = 200) -> list[EncodedBatch]:
@@ -106,7 +100,6 @@ def decoded(batches: Sequence[FetchedBatch]) -> Decoded:
     return RecordDecoder(ARROW).decode(batches, {SCHEMA_ID: SCHEMA})
 
 
-@QUIET
 @given(rows=ROWS)
 def test_every_row_comes_back_once_and_in_order_per_key(rows: list[dict[str, Any]]) -> None:
     out = decoded(fetched(encoded(rows)))
@@ -125,7 +118,6 @@ def test_every_row_comes_back_once_and_in_order_per_key(rows: list[dict[str, Any
     assert len(set(places)) == len(places)
 
 
-@QUIET
 @given(rows=ROWS)
 def test_single_records_are_framed_messages_with_their_key(rows: list[dict[str, Any]]) -> None:
     (batch,) = fetched(encoded(rows, partitions=1, max_bytes=10**6))
@@ -199,7 +191,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(value)
 
 
-@settings(QUIET, max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(value=damaged(), at=st.integers(0, 4))
 def test_whatever_byte_of_a_message_is_damaged_it_is_a_row_or_poison_and_costs_no_other(
     value: bytes, at: int

@@ -12,6 +12,8 @@ from k2common.layouts.model import Layout
 from k2common.layouts.parser import parse
 from k2common.layouts.upload import UploadSpec
 
+EXAMPLES = max(5, settings().max_examples // 6)
+"""Each of them is parsed dozens of times."""
 NS = 1_700_000_000_000_000_000
 NULLS = ["0", "NA", "+7", "1e3"]
 ODD = [
@@ -187,7 +189,7 @@ def test_an_odd_cell_means_the_same_beside_any_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=15)
+@settings(max_examples=EXAMPLES)
 @given(cells=st.lists(CELLS, min_size=1, max_size=6))
 def test_a_cell_means_the_same_beside_any_other(name: str, cells: list[str]) -> None:
     layout = layout_of(*RULES[name])
