@@ -15,6 +15,7 @@ import httpx
 import pytest
 from k2common.engine.connection import Engine
 from k2common.http.app import create_app
+from k2common.http.keys import create as create_key
 from k2common.http.queries import install_query_problems
 from k2common.http.streaming import Attended
 from k2common.http.tokens import TokenMaker
@@ -62,14 +63,23 @@ class Hours(Clock):
 class InMemory(Sessions):
     """Sessions whose topic is a dict."""
 
-    def __init__(self, clock: Clock, most: int) -> None:
+    def __init__(self, clock: Clock, most: int, most_per_caller: int) -> None:
         kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1")
         codec = cast("Any", Codec())
-        super().__init__(kafka, codec=codec, replica="0", clock=clock, most=most, age=timedelta(days=1))
+        super().__init__(
+            kafka,
+            codec=codec,
+            replica="0",
+            clock=clock,
+            most=most,
+            most_per_caller=most_per_caller,
+            age=timedelta(days=1),
+        )
         self.topic: dict[str, Any] = {}
         self.follower.caught_up.set()
 
     async def _write(self, values: Any) -> None:
+        await asyncio.sleep(0)
         for key, value in values.items():
             self.topic[key] = value
             await self._take(cast("Any", Record(key.encode(), value)))
@@ -113,13 +123,13 @@ class Replays:
 
 @asynccontextmanager
 async def replays(
-    house: House, engine: EngineSettings, *, most: int = 1000, **http: Any
+    house: House, engine: EngineSettings, *, most: int = 1000, most_per_caller: int = 1000, **http: Any
 ) -> AsyncIterator[Replays]:
     opened, blocking, registry = Engine(engine), Blocking(workers=2), CollectorRegistry()
     queries, clock = Queries(opened, engine), Hours()
     settings = HttpSettings(port=1, **http)
     routes = Routes(
-        sessions=(sessions := InMemory(clock, most)),
+        sessions=(sessions := InMemory(clock, most, most_per_caller)),
         reader=house.reader,
         queries=queries,
         blocking=blocking,
@@ -209,6 +219,31 @@ async def test_sessions_are_bounded_and_come_in_pages(house: House) -> None:
         assert (await service.http.get("/v1/replays?page_token=x")).status_code == 400
         assert (await service.http.delete(f"/v1/replays/{created[0]}")).status_code == 204
         assert (await service.create()).status_code == 201
+
+
+async def test_one_caller_leaves_sessions_to_others(house: House, tmp_path: Path) -> None:
+    house.add("trades", [{"price": "1"}])
+    keys = tmp_path / "keys.json"
+    mine, others = (
+        create_key(keys, name=name, scopes=["read"], now=datetime.now(UTC)) for name in ("mine", "others")
+    )
+    async with replays(house, engine(), most=4, most_per_caller=2, keys_file=keys) as service:
+
+        async def create(key: str) -> httpx.Response:
+            return await service.http.post("/v1/replays", json={}, headers={"X-API-Key": key})
+
+        # At once: a session that is being written has its place already.
+        answers = await asyncio.gather(*(create(mine) for _ in range(3)))
+        assert sorted(answer.status_code for answer in answers) == [201, 201, 429]
+        refused = await create(mine)
+        assert (refused.status_code, refused.json()["code"]) == (429, "TOO_MANY_REPLAYS")
+        assert "this caller" in refused.json()["detail"]
+        assert refused.headers["Retry-After"]
+        created = await create(others)
+        assert created.status_code == 201
+        path = next(answer.headers["Location"] for answer in answers if answer.status_code == 201)
+        assert (await service.http.delete(path, headers={"X-API-Key": mine})).status_code == 204
+        assert (await create(mine)).status_code == 201
 
 
 async def test_a_session_expires_and_leaves_the_topic(house: House) -> None:

@@ -71,6 +71,7 @@ async def build(settings: ReplayServiceSettings, runtime: Runtime) -> AsyncItera
             undecodable=undecodable,
             clock=runtime.clock,
             most=settings.replay.max_sessions,
+            most_per_caller=settings.replay.max_sessions_per_caller,
             age=timedelta(days=settings.replay.session_days),
         )
         secret = settings.replay.cursor_key.get_secret_value().encode()

@@ -19,6 +19,7 @@ from k2common.iceberg.asof import resolve
 from k2common.iceberg.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
+from k2common.runtime.gate import CALLER
 from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import DATASETS
 from starlette.requests import Request
@@ -83,6 +84,7 @@ class Routes:
             version=as_of.token,
             created_at=now,
             updated_at=now,
+            caller=CALLER.get(),
         )
         await self.sessions.create(session)
         self.metrics.sessions.inc()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -35,10 +36,15 @@ class Session:
     updated_at: datetime
     rows: int = 0
     digest: str = ""
+    caller: str = ""
+    """Who created it; unknown for sessions of older releases."""
 
 
 class Sessions:
-    """All sessions as the topic tells them: at most `most`, and none older than `age`."""
+    """All sessions as the topic tells them, and none older than `age`.
+
+    At most `most` exist, and at most `most_per_caller` of one key or address.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class Sessions:
         replica: str,
         clock: Clock,
         most: int,
+        most_per_caller: int,
         age: timedelta,
         undecodable: UndecodableMessages | None = None,
     ) -> None:
@@ -56,24 +63,40 @@ class Sessions:
         self._replica = replica
         self._clock = clock
         self._most = most
+        self._most_per_caller = most_per_caller
         self._age = age
         self._lock = asyncio.Lock()
         self._known: dict[str, Session] = {}
+        self._creating: dict[str, Session] = {}
+        """Sessions that are being written; they have their places already."""
         self.follower = Follower(settings, SESSIONS, on_record=self._take, undecodable=undecodable)
 
     async def create(self, session: Session) -> None:
         """Create the session, and remove the oldest of those that have expired from the topic.
 
-        Raises Problem 429 when there are as many as may be, TransientError when Kafka is away.
+        Raises Problem 429 when there are as many as may be, of all or of this caller, TransientError when
+        Kafka is unavailable.
         """
         expired = [known for known in self._known if not self._is_live(known)]
-        if len(self._known) - len(expired) >= self._most:
-            message = f"there are {self._most} replays; delete some"
-            headers = {"Retry-After": RETRY_SECONDS}
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REPLAYS", message, headers=headers)
         removed = dict.fromkeys(sorted(expired)[:REMOVED_AT_ONCE])
-        await self._write({session.session_id: self._codec.encode(asdict(session)), **removed})
-        self._known[session.session_id] = session
+        with self._place_of(session):
+            await self._write({session.session_id: self._codec.encode(asdict(session)), **removed})
+            self._known[session.session_id] = session
+
+    @contextmanager
+    def _place_of(self, session: Session) -> Iterator[None]:
+        """Hold the place of a session while it is written. Raises Problem 429 where none is left."""
+        live = {known: one for known, one in self._known.items() if self._is_live(known)} | self._creating
+        if len(live) >= self._most:
+            raise _too_many(f"there are {self._most} replays; delete some")
+        of_caller = sum(one.caller == session.caller for one in live.values())
+        if of_caller >= self._most_per_caller:
+            raise _too_many(f"this caller has {of_caller} replays; delete some")
+        self._creating[session.session_id] = session
+        try:
+            yield
+        finally:
+            del self._creating[session.session_id]
 
     async def delete(self, session_id: str) -> None:
         """Remove the session.
@@ -131,3 +154,8 @@ class Sessions:
             self._known.pop(session.session_id, None)
             return
         self._known[session.session_id] = session
+
+
+def _too_many(message: str) -> Problem:
+    headers = {"Retry-After": RETRY_SECONDS}
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REPLAYS", message, headers=headers)

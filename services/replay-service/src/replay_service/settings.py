@@ -17,6 +17,12 @@ class ReplaySettings(Block):
     max_sessions: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Sessions kept; one more is refused with status 429."
     )
+    max_sessions_per_caller: int = Field(
+        default=5_000,
+        ge=1,
+        le=1_000_000,
+        description="The same for one key, or one address where keys are off.",
+    )
     session_days: float = Field(
         default=7.0, gt=0, le=3650, description="A session is forgotten so long after it was created."
     )

@@ -20,6 +20,7 @@ def sessions() -> Sessions:
         replica="r",
         clock=SystemClock(),
         most=1,
+        most_per_caller=1,
         age=timedelta(days=1),
     )
 
