@@ -46,17 +46,21 @@ def test_cut_lines_are_gaps_until_they_come(fleet: Fleet) -> None:
 
     found = told(fleet, symbol)
 
-    assert [(gap["first_sequence"], gap["count"]) for gap in found] == [(100, 3), (250, 1), (700, 300)]
+    assert [(gap["first_sequence"], gap["count"]) for gap in found] == [
+        ("100", "3"),
+        ("250", "1"),
+        ("700", "300"),
+    ]
     assert {gap["evidence"]["upload_id"] for gap in found} == {receipt["upload_id"]}
     first = found[0]["evidence"]
-    assert (first["previous_sequence"], first["line"]) == (99, 101)
+    assert (first["previous_sequence"], first["line"]) == ("99", 101)
 
     before = receipt["version"]
     fleet.upload(file_of(symbol, cut[:-1]), dataset="trades")
     (left,) = told(fleet, symbol)
-    assert (left["first_sequence"], left["count"], left["evidence"]["healed"]) == (700, 300, 299)
+    assert (left["first_sequence"], left["count"], left["evidence"]["healed"]) == ("700", "300", "299")
 
     (added,) = fleet.get("query-service", "/v1/diff", symbols=symbol, **{"from": before}).json()["data"]
     assert (added["change"], added["symbol"], added["rows"]) == ("added", symbol, len(cut) - 1)
     (day,) = fleet.get("query-service", "/v1/datasets/trades/condition", symbols=symbol).json()["data"]
-    assert (day["condition"], day["rows"], day["missing_sequences"]) == ("degraded", 4_999, 1)
+    assert (day["condition"], day["rows"], day["missing_sequences"]) == ("degraded", 4_999, "1")

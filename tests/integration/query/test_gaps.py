@@ -179,7 +179,7 @@ async def test_every_silence_has_its_cause(tables: Tables, http: httpx.AsyncClie
         ("session_closed", "03-12T05:00", "03-12T06:00"),
     ]
     broken, rejected = answer["data"][1], answer["data"][2]
-    assert (broken["first_sequence"], broken["count"], broken["trading_date"]) == (3, 2, "2014-03-11")
+    assert (broken["first_sequence"], broken["count"], broken["trading_date"]) == ("3", "2", "2014-03-11")
     assert broken["evidence"]["kind"] == "small_gap"
     assert broken["evidence"]["position"] == [0, 0, 2]
     assert (rejected["evidence"]["rejected"], rejected["evidence"]["calendar"]) == (2, "XASX")
@@ -199,7 +199,20 @@ async def test_a_trading_date_is_a_session_and_causes_can_be_chosen(
         ("03-11T03:00", "03-11T05:00"),
     ]
     broken = await get(http, "/v1/gaps", trading_date="2014-03-11", causes="sequence_break")
-    assert [(i["first_sequence"], i["count"]) for i in broken["data"]] == [(2, 7)]
+    assert [(i["first_sequence"], i["count"]) for i in broken["data"]] == [("2", "7")]
+
+
+async def test_numbers_that_javascript_cannot_hold_are_text(tables: Tables, http: httpx.AsyncClient) -> None:
+    first, last = 2**53 + 1, 2**63 - 2
+    for upload, symbol in (("U1", "BHP"), ("U2", "RIO"), ("U3", "CBA")):
+        tables.trades([OPEN, OPEN], [first, last], day="2014-03-11", upload=upload, symbol=symbol)
+    tables.follow()
+    gaps = (await get(http, "/v1/gaps", trading_date="2014-03-11", causes="sequence_break"))["data"]
+    missing = last - first - 1
+    assert [(gap["first_sequence"], gap["count"]) for gap in gaps] == [(str(first + 1), str(missing))] * 3
+    assert {gap["evidence"]["previous_sequence"] for gap in gaps} == {str(first)}
+    (day,) = (await get(http, "/v1/datasets/trades/condition"))["data"]
+    assert (day["gaps"], day["missing_sequences"]) == (3, str(3 * missing))
 
 
 async def test_a_gap_that_rejected_records_explain_says_so(tables: Tables, http: httpx.AsyncClient) -> None:
@@ -208,7 +221,7 @@ async def test_a_gap_that_rejected_records_explain_says_so(tables: Tables, http:
     tables.follow()
     answer = await get(http, "/v1/gaps", trading_date="2014-03-11", causes="rejected_rows,sequence_break")
     (only,) = [i for i in answer["data"] if i["first_sequence"] is not None]
-    assert (only["cause"], only["first_sequence"], only["count"]) == ("rejected_rows", 2, 1)
+    assert (only["cause"], only["first_sequence"], only["count"]) == ("rejected_rows", "2", "1")
     assert only["evidence"]["rejected"] == 1
 
 
@@ -222,14 +235,14 @@ async def test_healed_gaps_are_told_on_demand_and_days_that_were_followed_anew_a
     tables.follow()
     assert (await get(http, "/v1/gaps", **asked))["data"] == []
     (healed,) = (await get(http, "/v1/gaps", **asked, healed="true"))["data"]
-    assert (healed["count"], healed["evidence"]["healed"]) == (2, 2)
+    assert (healed["count"], healed["evidence"]["healed"]) == ("2", "2")
     # As of the version before it is open.
     (before,) = (await get(http, "/v1/gaps", **asked, as_of="trades@1"))["data"]
-    assert (before["count"], before["evidence"]["healed"]) == (2, 0)
+    assert (before["count"], before["evidence"]["healed"]) == ("2", "0")
     tables.hide({"U2": RETRACTED})
     tables.follow()
     (again,) = (await get(http, "/v1/gaps", **asked, as_of="trades@3,gaps@3"))["data"]
-    assert (again["first_sequence"], again["count"], again["evidence"]["healed"]) == (2, 2, 0)
+    assert (again["first_sequence"], again["count"], again["evidence"]["healed"]) == ("2", "2", "0")
     assert again["evidence"]["event"] > before["evidence"]["event"]
 
 
@@ -257,7 +270,7 @@ async def test_pages_meet_and_name_one_version(tables: Tables, http: httpx.Async
     tables.trades([OPEN] * 6, [1, 3, 5, 7, 9, 11], day="2014-03-11", upload="U1")
     tables.follow()
     asked = {"trading_date": "2014-03-11", "causes": "sequence_break", "limit": 2}
-    numbers: list[int] = []
+    numbers: list[str] = []
     token = None
     while True:
         extra = {} if token is None else {"page_token": token}
@@ -270,7 +283,7 @@ async def test_pages_meet_and_name_one_version(tables: Tables, http: httpx.Async
         assert (await get(http, "/v1/versions", table="market.trades"))["data"][0]["number"] > 1
         if (token := page["next_page_token"]) is None:
             break
-    assert numbers == [2, 4, 6, 8, 10]
+    assert numbers == ["2", "4", "6", "8", "10"]
 
 
 async def test_a_difference_says_what_was_added_and_taken_back(
@@ -323,7 +336,7 @@ async def test_the_condition_of_each_day(tables: Tables, http: httpx.AsyncClient
         3,
         1,
         1,
-        3,
+        "3",
     )
     assert (last["rejects"], last["uploads"], last["dead_letters"]) == (2, 1, 0)
     assert days["2014-03-12"]["rows"] == 0

@@ -87,8 +87,7 @@ _GAP = object_schema(
     {
         **dict.fromkeys(("dataset", "cause", "venue", "symbol", "source", "start", "end"), TEXT),
         "trading_date": NULL_DATE,
-        "first_sequence": {"type": ["integer", "string", "null"]},
-        "count": NULL_COUNT,
+        **dict.fromkeys(("first_sequence", "count"), NULL_TEXT),
         "evidence": FREE,
     },
     closed=False,
@@ -99,7 +98,8 @@ _CONDITION = object_schema(
         "condition": {"type": "string", "enum": ["available", "degraded", "missing"]},
         "last_ingested": NULL_TEXT,
         **dict.fromkeys(COUNTED, COUNT),
-        **dict.fromkeys(("uploads", "rejects", "dead_letters", "gaps", "missing_sequences"), COUNT),
+        **dict.fromkeys(("uploads", "rejects", "dead_letters", "gaps"), COUNT),
+        "missing_sequences": TEXT,
         **dict.fromkeys(EVENT_KINDS, COUNT),
     }
 )

@@ -48,7 +48,7 @@ async def conditions(
 def _entry(
     day: date,
     row: Mapping[str, Any] | None,
-    events: Mapping[str, int],
+    events: Mapping[str, Any],
     *,
     rejects: Mapping[str, int],
     letters: Mapping[str, int],
@@ -56,8 +56,8 @@ def _entry(
     uploads: Sequence[str] = [] if row is None else row["uploads"]
     refused = sum(rejects.get(upload, 0) for upload in uploads)
     dead = sum(letters.get(upload, 0) for upload in uploads)
-    missing = events.get("missing", 0)
-    there = "degraded" if refused or dead or missing else "available"
+    gaps = events.get("gaps", 0)
+    there = "degraded" if refused or dead or gaps else "available"
     return {
         "trading_date": day.isoformat(),
         "condition": "missing" if row is None else there,
@@ -66,8 +66,8 @@ def _entry(
         "uploads": len(uploads),
         "rejects": refused,
         "dead_letters": dead,
-        "gaps": events.get("gaps", 0),
-        "missing_sequences": missing,
+        "gaps": gaps,
+        "missing_sequences": events.get("missing", "0"),
         **{kind: events.get(kind, 0) for kind in EVENT_KINDS},
     }
 
@@ -93,8 +93,8 @@ def _inside(day: date, query: ConditionParameters) -> bool:
 
 async def _events(
     parts: Parts, as_of: AsOf, dataset: Dataset, wanted: Filter
-) -> Mapping[date, Mapping[str, int]]:
-    """Open gaps, missing numbers and other events by day."""
+) -> Mapping[date, Mapping[str, Any]]:
+    """Open gaps, missing numbers as text, and other events by day."""
     version, gaps = as_of.versions.get(dataset.table), as_of.versions.get(GAPS.table)
     if version is None or gaps is None:
         return {}
@@ -106,7 +106,7 @@ async def _events(
     kinds = ", ".join(f"count(*) FILTER (kind = '{kind}') AS {kind}" for kind in EVENT_KINDS)
     sql = f"""
         SELECT trading_date, count(*) FILTER (missing > 0) AS gaps,
-            coalesce(sum(missing), 0)::BIGINT AS missing, {kinds}
+            coalesce(sum(missing), 0)::VARCHAR AS missing, {kinds}
         FROM ({events}) GROUP BY trading_date"""
     rows = (await parts.queries.table(sql, parameters.values)).to_pylist()
     return {row.pop("trading_date"): row for row in rows}

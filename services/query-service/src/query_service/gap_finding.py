@@ -18,7 +18,16 @@ from k2common.schemas.datasets import GAPS, REJECTS, Dataset
 from query_service.answers import Parts, scan_of
 from query_service.gap_parameters import DAY_NS, TIMEFRAMES, GapsParameters, day_ns
 from query_service.gaps import breaks_sql, ingested_sql, keys_sql, rejects_sql, silences_sql
-from query_service.silences import Interval, Key, Rejects, Silence, explained, open_spans, rejected_between
+from query_service.silences import (
+    Interval,
+    Key,
+    Rejects,
+    Silence,
+    explained,
+    open_spans,
+    rejected_between,
+    wide,
+)
 
 MAX_INTERVALS = 100_000
 SHORTEST_SESSION_NS = 3_600_000_000_000
@@ -178,8 +187,8 @@ def _break(row: Mapping[str, Any], rejects: Rejects) -> Interval:
     )
     evidence = {
         "kind": row["kind"],
-        "healed": row["count"] - row["missing"],
-        "previous_sequence": row["previous_sequence"],
+        "healed": wide(row["count"] - row["missing"]),
+        "previous_sequence": wide(row["previous_sequence"]),
         "event": row["number"],
         "upload_id": row["upload_id"],
         "line": line,

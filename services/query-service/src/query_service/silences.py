@@ -58,7 +58,7 @@ class Interval:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def entry(self, dataset: str) -> dict[str, Any]:
-        """As JSON has it."""
+        """As JSON has it; sequence numbers and their differences are text."""
         return {
             "cause": self.cause,
             "dataset": dataset,
@@ -68,10 +68,15 @@ class Interval:
             "trading_date": self.day.isoformat(),
             "start": format_time(self.start),
             "end": format_time(self.end),
-            "first_sequence": self.first_sequence,
-            "count": self.count,
+            "first_sequence": wide(self.first_sequence),
+            "count": wide(self.count),
             "evidence": dict(self.evidence),
         }
+
+
+def wide(number: int | None) -> str | None:
+    """Return an integer that may be beyond 2^53 as text: JavaScript cannot hold it exactly."""
+    return None if number is None else str(number)
 
 
 def open_spans(venue: str, first: date, last: date, *, always: bool) -> tuple[Sequence[Span], str | None]:
