@@ -14,8 +14,9 @@ from ingest_gateway.settings import IngestGatewaySettings
 from k2common.errors import SetupError, TransientError
 from k2common.iceberg.catalog import load_table, open_catalog
 from k2common.iceberg.commit import commit
+from k2common.kafka.producer import TransactionalProducer
 from k2common.registry.client import SchemaRegistry
-from k2common.schemas.datasets import DEAD_LETTERS, TRADES
+from k2common.schemas.datasets import DEAD_LETTERS, REJECTS, TRADES, UPLOADS, VERSIONS
 from k2common.settings.load import load
 
 from tests.integration.sink.conftest import running
@@ -60,11 +61,11 @@ async def redriven(client: httpx.AsyncClient, **wanted: Any) -> dict[str, Any]:
     return data
 
 
-async def listed(client: httpx.AsyncClient, **wanted: str) -> list[dict[str, Any]]:
-    """The dead letters, as soon as there are any."""
+async def listed(client: httpx.AsyncClient, least: int = 1, **wanted: str) -> list[dict[str, Any]]:
+    """The dead letters, as soon as there are so many."""
     while True:
         answer = await client.get("/v1/dead-letters", params=wanted)
-        if found := answer.json()["data"]:
+        if len(found := answer.json()["data"]) >= least:
             return list(found)
         await asyncio.sleep(0.1)
 
@@ -153,6 +154,21 @@ async def test_letters_of_a_retracted_or_a_loading_upload_stay_where_they_are(
             found = await redriven(client, upload_id=upload_id)
             assert (found["counts"]["redriven"], found["counts"][because]) == (0, letters)
             assert {letter["because"] for letter in found["refused"]} == {because}
+
+
+async def test_a_stranger_in_topics_that_no_status_names_stops_nothing(environ: Mapping[str, str]) -> None:
+    few = {"K2_SINK__DEAD_LETTERS_ALLOWED": "5", "K2_SINK__DEAD_LETTER_SHARE": "0"}
+    settings = load(IcebergSinkSettings, {**environ, **few})
+    topics = [dataset.topic.name for dataset in (REJECTS, UPLOADS, VERSIONS)]
+    async with (
+        TransactionalProducer(settings.kafka, "a-stranger") as producer,
+        producer.transaction() as work,
+    ):
+        for topic in topics * 9:
+            await work.send(topic, value=b"garbage", key=b"k", partition=0)
+    async with asyncio.timeout(LIMIT_SECONDS), running(sink.build, settings) as client:
+        for topic in topics:
+            await listed(client, 9, topic=topic)
 
 
 async def test_a_topic_of_poison_stops_the_sink_before_it(environ: Mapping[str, str]) -> None:

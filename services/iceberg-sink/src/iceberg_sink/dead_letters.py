@@ -1,4 +1,4 @@
-"""Messages that are no records become dead letters, until they are too many of a topic."""
+"""Messages that are no records become dead letters, until too many of a topic are the fleet's own."""
 
 from __future__ import annotations
 
@@ -53,19 +53,22 @@ class DeadLetters:
     async def of(self, poison: Sequence[Poison], *, rows: int) -> Sequence[DeadLetter]:
         """The letters for what came among `rows` good ones, with the uploads that the statuses name.
 
-        Raises SetupError when the topic has more of them than the settings allow.
+        Raises SetupError when the fleet itself writes more of them than the settings allow.
         """
-        if self._limit.passed(messages=rows + len(poison), poison=len(poison)):
-            first = poison[0] if poison else None
+        deadline = self._clock.monotonic() + STATUS_SECONDS
+        letters = [self._letter(entry, await self._upload(entry, deadline)) for entry in poison]
+        # A message that no status names is a stranger's, or of a topic that none names: it stops nothing.
+        own = [letter for letter in letters if letter.upload_id is not None]
+        if self._limit.passed(messages=rows + len(own), poison=len(own)):
+            first = own[0] if own else None
             where = (
                 f", now partition {first.partition} offset {first.offset}: {first.reason}" if first else ""
             )
             raise SetupError(
-                f"{self._topic}: too many messages are no records{where}. The table stays before them. Mend "
-                "what writes them, or allow more with K2_SINK__DEAD_LETTER_SHARE"
+                f"{self._topic}: too many messages of uploads are no records{where}. The table stays before "
+                "them. Mend what writes them, or allow more with K2_SINK__DEAD_LETTER_SHARE"
             )
-        deadline = self._clock.monotonic() + STATUS_SECONDS
-        return [self._letter(entry, await self._upload(entry, deadline)) for entry in poison]
+        return letters
 
     def of_strays(self, strays: Sequence[Poison]) -> Sequence[DeadLetter]:
         """The letters of records that belong to no upload; a stranger's flood of them stops nothing."""

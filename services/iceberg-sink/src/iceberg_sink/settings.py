@@ -46,7 +46,10 @@ class SinkSettings(Block):
         description="Commit offsets alone after so long without rows, before retention can pass them.",
     )
     dead_letter_share: float = Field(
-        default=0.1, ge=0, le=1, description="Stop when more of a topic's messages than this are no records."
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Stop when more of a topic's messages of uploads than this are no records.",
     )
     dead_letters_allowed: int = Field(
         default=100, ge=0, le=1_000_000, description="So many are kept whatever their share."

@@ -95,6 +95,21 @@ async def test_too_much_poison_stops_the_sink_with_the_place_and_the_reason() ->
         await limited.of([POISON], rows=0)
 
 
+async def test_a_flood_that_no_status_names_becomes_letters_and_stops_nothing() -> None:
+    limited = letters(dead_letters_allowed=1, dead_letter_share=0)
+    strange = [
+        Poison(partition=1, offset=offset, key=None, value=b"v", schema_id=None, reason="no record")
+        for offset in range(100, 600)
+    ]
+    found = await limited.of(strange, rows=0)
+    assert [letter.offset for letter in found] == list(range(100, 600))
+    assert {letter.upload_id for letter in found} == {None}
+    # They leave the limit of the fleet's own messages as it is.
+    assert len(await limited.of([POISON, *strange], rows=0)) == 501
+    with pytest.raises(SetupError, match="offset 12"):
+        await limited.of([POISON, *strange], rows=0)
+
+
 def test_a_share_that_is_allowed_goes_on_for_ever_and_old_messages_count_less() -> None:
     limit = Limit(SinkSettings(page_key=KEY, dead_letter_share=0.1, dead_letters_allowed=100))
     assert not any(limit.passed(messages=1_000, poison=99) for _ in range(500))
