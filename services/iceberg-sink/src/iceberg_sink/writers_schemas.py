@@ -69,7 +69,7 @@ class WritersSchemas:
                 raise Unreadable(f"schema {schema_id} has other fields and is not one of {subject}")
         except K2Error:
             raise
-        # A foreign schema may have any form.
+        # A foreign schema may have any form; its messages become dead letters.
         except Exception as error:  # noqa: BLE001
             self._refuse(schema_id, error)
             return

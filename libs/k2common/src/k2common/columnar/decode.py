@@ -190,7 +190,8 @@ class RecordDecoder:
         for record in records:
             try:
                 tables.append(self._one(record, batch.partition, schemas, refused))
-            # What fastavro and Arrow say of bytes that they were not made for has no common type.
+            # What fastavro and Arrow say of bytes that they were not made for has no common type. The message
+            # becomes a dead letter.
             except Exception as error:  # noqa: BLE001
                 poison.append(_poison(record, batch.partition, error))
                 continue
