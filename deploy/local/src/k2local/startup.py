@@ -32,7 +32,7 @@ def wait_until_ready(
     """Return the components' states once all are ready, printing each as it gets so.
 
     `is_running` says whether the supervisor still runs. Raises SetupError when it does not, TransientError
-    when no component makes progress any more; both with the last lines of the log that tells why.
+    when no component makes progress any more; both with the last lines of the log that shows why.
     """
     progress = StartupProgress(moved_at=time.monotonic(), reported_at=time.monotonic())
     ready: dict[str, State] = {}

@@ -1,4 +1,4 @@
-"""Second net under the loader's transactions: source positions only grow, or somebody is told.
+"""Second net under the loader's transactions: source positions only grow, or an alarm is raised.
 
 Per chunk partition and output partition the chunks of consecutive records lie at growing offsets, and each
 chunk is stated by one status. A transaction that was torn, or a loader that went on from a stale position,

@@ -59,8 +59,8 @@ class StrayRecords:
         clock: Clock,
         on_reversal: Callable[[Reversal], None],
     ) -> None:
-        """`followers` read the topics of `watermarks` and feed `named`. `on_reversal` is told of
-        named batches whose source positions do not grow, and nothing is dropped for that.
+        """`followers` read the topics of `watermarks` and feed `named`. `on_reversal` is called
+        with named batches whose source positions do not grow, and nothing is dropped for that.
         """
         self._topic = topic
         self._epochs = epochs

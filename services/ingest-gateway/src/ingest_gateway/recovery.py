@@ -34,7 +34,7 @@ class Recovery:
     async def recover(self) -> None:
         """Decide about every body that the start found.
 
-        Raises TransientError when Kafka is away; calling it again goes on.
+        Raises TransientError when Kafka is unavailable; calling it again goes on.
         """
         for stored in self.spool.stored():
             upload = self.tracker.uploads.get(stored.upload_id)

@@ -136,7 +136,7 @@ class Spool:
         self._sync_folder()
 
     async def mark_answered(self, upload_id: str) -> None:
-        """Note, for good, that the client is told that the upload is accepted.
+        """Note, for good, that the client gets the answer that accepts the upload.
 
         Nothing happens where the body is not here: its claim was read as published, or is another replica's.
         """

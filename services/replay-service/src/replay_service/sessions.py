@@ -41,7 +41,7 @@ class Session:
 
 
 class Sessions:
-    """All sessions as the topic tells them, and none older than `age`.
+    """All sessions of the topic, and none older than `age`.
 
     At most `most` exist, and at most `most_per_caller` of one key or address.
     """
@@ -101,7 +101,7 @@ class Sessions:
     async def delete(self, session_id: str) -> None:
         """Remove the session.
 
-        Raises Problem 404, TransientError when Kafka is away.
+        Raises Problem 404, TransientError when Kafka is unavailable.
         """
         await self._write({self.get(session_id).session_id: None})
 

@@ -69,7 +69,7 @@ class SchemaRegistry:
         """The writer's schema with this id.
 
         Raises RecordError when the registry knows no such id or its schema is none of Avro, TransientError
-        when it is away.
+        when it is unavailable.
         """
         if schema_id not in self._by_id:
             self._by_id[schema_id] = await self._fetched(schema_id)

@@ -51,8 +51,8 @@ class MessageCodec:
         """The message that was framed.
 
         Raises RecordError for bytes that are no message, whatever the Avro library says of them or of the
-        schema that they name; TransientError when the registry is away and the writer's schema is not known
-        yet.
+        schema that they name; TransientError when the registry is unavailable and the writer's schema is
+        not known yet.
         """
         if value is None or len(value) < FRAME_BYTES or value[0]:
             raise RecordError("the value does not begin with the registry's five bytes")

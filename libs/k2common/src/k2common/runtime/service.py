@@ -65,7 +65,7 @@ class Runtime:
     clock: Clock = field(default_factory=SystemClock)
     retried: Retried = untold
     skipped: Callable[[str], None] = untold
-    """Told the topic of each message that was passed because it could not be decoded."""
+    """Called with the topic of each message that was passed because it could not be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

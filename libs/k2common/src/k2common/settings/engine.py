@@ -23,7 +23,7 @@ class EngineSettings(Block):
     threads: int = Field(default=2, ge=1, le=256, description="Threads of one query.")
     concurrent_queries: int = Field(default=4, ge=1, le=256, description="Queries that compute side by side.")
     open_streams: int = Field(
-        default=8, ge=1, le=1_000, description="Streams that are open at once; they compute by turns."
+        default=8, ge=1, le=1_000, description="Streams that are open at once; they share the query slots."
     )
     streams_per_caller: int = Field(
         default=4, ge=1, le=1_000, description="The same for one key, or one address where keys are off."
