@@ -1,21 +1,17 @@
 """No route of any service answers a rebound name, and none that writes answers a page of a stranger."""
 
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.structure.apps import WRITES, open_apps, operations, path_of
+from tests.structure.apps import WRITES, operations, path_of
 
 FOREIGN = ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"})
 
 
-@pytest.fixture
-async def apps(tmp_path: Path) -> AsyncIterator[Mapping[str, Any]]:
-    async with open_apps(tmp_path) as found:
-        yield found
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def code(app: Any, method: str, template: str, **headers: str) -> tuple[int, str]:

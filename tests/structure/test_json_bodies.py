@@ -1,7 +1,6 @@
 """No route of any service takes a JSON body in which a key stands twice: the last value would count alone."""
 
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -9,7 +8,7 @@ import pytest
 
 from tests.contract.documents import DOCUMENTS
 from tests.contract.documents import operations as documented
-from tests.structure.apps import open_apps, path_of
+from tests.structure.apps import path_of
 
 MEDIA = "application/json"
 LAYOUT = '{"name": "mine", "name": "other", "dataset": "trades", "fields": {"price": 1, "price": 2}}'
@@ -29,10 +28,7 @@ FORM = "\r\n".join(
 )
 
 
-@pytest.fixture
-async def apps(tmp_path: Path) -> AsyncIterator[Mapping[str, Any]]:
-    async with open_apps(tmp_path) as found:
-        yield found
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def refused(app: Any, method: str, path: str, body: str, media: str = MEDIA) -> list[tuple[str, str]]:

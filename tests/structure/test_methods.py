@@ -1,23 +1,19 @@
 """HEAD is answered wherever GET is, Allow names every method of a path, /metrics has both formats."""
 
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.structure.apps import open_apps, operations, path_of
+from tests.structure.apps import operations, path_of
 
 KNOWN = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 CHANGING = {"content-length", "date", "x-request-id"}
 
 
-@pytest.fixture
-async def apps(tmp_path: Path) -> AsyncIterator[Mapping[str, Any]]:
-    async with open_apps(tmp_path) as found:
-        yield found
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def client(app: Any) -> httpx.AsyncClient:

@@ -1,19 +1,14 @@
 """Every route of every service refuses query parameters that it does not know and those that are repeated."""
 
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.structure.apps import open_apps, operations, path_of
+from tests.structure.apps import operations, path_of
 
-
-@pytest.fixture
-async def apps(tmp_path: Path) -> AsyncIterator[Mapping[str, Any]]:
-    async with open_apps(tmp_path) as found:
-        yield found
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def refused(app: Any, method: str, path: str, query: str) -> list[tuple[str, str]]:
