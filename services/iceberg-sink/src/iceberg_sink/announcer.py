@@ -55,10 +55,13 @@ class Announcer:
     def __init__(self, settings: KafkaSettings, *, codec: MessageCodec, owner: str) -> None:
         self.producer = TransactionalProducer(settings, f"iceberg-sink-{owner}")
         self._codec = codec
+        self._read_back_seconds = settings.request_timeout_seconds
         self._largest = settings.max_request_bytes - FRAMING_BYTES
 
     async def keep(self, letters: Sequence[DeadLetter], *, topic: Topic) -> int:
         """Write the dead letters of `topic`, all or none; the offset after the last of them.
+
+        A committed read has shown them on return: their messages are passed for good after that.
 
         Raises TransientError as `announce`, SetupError for one that is too large to be written.
         """
@@ -69,7 +72,7 @@ class Announcer:
                     f"{letter.topic} {letter.partition}: the message at offset {letter.offset} is no record "
                     "and too large to be kept; raise K2_KAFKA__MAX_REQUEST_BYTES"
                 )
-        async with self.producer.transaction() as work:
+        async with self.producer.transaction(read_back_seconds=self._read_back_seconds) as work:
             sent = [
                 await work.send(
                     target, key=letter.key, value=letter.value, partition=0, headers=letter.headers()

@@ -178,6 +178,8 @@ class Redriver:
     async def redrive(self, selection: Selection, *, limit: int, dry_run: bool) -> Redriven:
         """Put back those of the first `limit` chosen letters that may be; a dry run only says which.
 
+        A committed read has shown messages and marks on return.
+
         Raises TransientError when a neighbour is away, Fenced when another redrive began: what was put back
         by then has its mark, so asking again goes on.
         """
@@ -220,7 +222,8 @@ class Redriver:
         )
 
     async def _put_back(self, producer: TransactionalProducer, letters: Sequence[DeadLetter]) -> None:
-        async with producer.transaction() as work:
+        seconds = self._settings.request_timeout_seconds
+        async with producer.transaction(read_back_seconds=seconds) as work:
             sent = [
                 await work.send(
                     letter.topic,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, NoReturn
 
+from k2common.errors import TransientError
 from k2common.hidden import Reason
 from k2common.http.problems import FieldError, Problem
 from k2common.observability.logging import get_logger
@@ -40,7 +41,8 @@ class Changes:
     async def retract(self, upload: Upload) -> None:
         """Order that the upload's rows are hidden from the next commit on; ordering it again changes nothing.
 
-        Raises Problem 409 for an upload that is not committed, TransientError when Kafka is away.
+        A committed read has shown claim and command on return. Raises Problem 409 for an upload that is not
+        committed, TransientError when Kafka is away.
         """
         text = receipt(upload, self._tracker)
         if text["state"] == "retracted":
@@ -60,16 +62,20 @@ class Changes:
         def decide(present: Claim | None) -> Claim | None:
             if present is None or present.upload.upload_id != claim.upload.upload_id:
                 return None
-            if present.outcome != "committed":
+            # Also one that is marked already: its command may have been lost, and obeying two is harmless.
+            if present.outcome not in ("committed", "retracted"):
                 return None
             return replace(present, outcome="retracted", updated_at=self._clock.now())
 
-        await self._journal.write(claim.key, decide, [order])
+        found = await self._journal.write(claim.key, decide, [order], read_back=True)
+        if found is None or found.upload != claim.upload or found.outcome != "retracted":
+            raise TransientError(f"the claim of upload {claim.upload.upload_id} is not the one that was read")
         log.info("retraction ordered", upload_id=claim.upload.upload_id)
 
     async def cancel(self, upload: Upload) -> None:
         """End an upload before it is committed; whether it was in time, its receipt tells.
 
+        A committed read has shown claim and command, or terminal chunk, on return.
         Raises Problem 409 for one that is committed, TransientError when Kafka is away.
         """
         while True:
@@ -77,8 +83,12 @@ class Changes:
             if state in ("committed", "retracted"):
                 _conflict("ALREADY_COMMITTED", "the upload is committed; it can be retracted")
             known = upload.claim
-            claim = None if known is None else await self._journal.read(known.key)
-            if claim is None or known is None or claim.upload.upload_id != known.upload.upload_id:
+            if known is None:
+                return
+            claim = await self._journal.read(known.key)
+            if claim is None:
+                raise TransientError(f"the claim of upload {known.upload.upload_id} cannot be read")
+            if claim.upload.upload_id != known.upload.upload_id:
                 return
             if claim.state == "final":
                 return
@@ -96,7 +106,10 @@ class Changes:
         upload_id = seen.upload.upload_id
         # The end of the upload belongs to its trace, not to that of the request that ends it.
         with joined(spans, "cancel upload", seen.trace, upload_id=upload_id):
-            found = await self._journal.write(seen.key, lambda p: ended if p == seen else None, [message])
+            # Written again where it may be there already: messages that end an upload may come twice.
+            found = await self._journal.write(
+                seen.key, lambda p: ended if p in (seen, ended) else None, [message], read_back=True
+            )
         if found == ended:
             log.info("upload cancelled", upload_id=upload_id)
         return found == ended

@@ -18,6 +18,7 @@ from typing import Any, Self
 from k2common.columnar.partition import partition_of
 from k2common.errors import RecordError, TransientError
 from k2common.kafka.boundary import decode_boundary
+from k2common.kafka.committed import HighWatermarks
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.layouts.cutter import CutPosition
@@ -32,6 +33,8 @@ from k2common.settings.kafka import KafkaSettings
 OPEN_STATES = ("claimed", "publishing")
 FIRST_WAIT_SECONDS = 0.02
 LONGEST_WAIT_SECONDS = 1.0
+WITH_MARKER = 2
+"""A claim and the marker of its transaction."""
 READ_BACK_SHARE = 0.3
 """Of the time that a request may take; the rest is for fencing, reading and writing again."""
 
@@ -113,10 +116,15 @@ Decide = Callable[[Claim | None], Claim | None]
 class _Partition:
     """One partition of the claims and the transactional id that guards it."""
 
-    def __init__(self, number: int, *, settings: KafkaSettings, codec: MessageCodec) -> None:
+    def __init__(
+        self, number: int, *, settings: KafkaSettings, codec: MessageCodec, ends: HighWatermarks
+    ) -> None:
         self._number = number
         self._settings = settings
         self._codec = codec
+        self._ends = ends
+        self._end = 0
+        """Nobody else has written since, as long as the log ends here."""
         self._lock = asyncio.Lock()
         self._opened = AsyncExitStack()
         self._producer: TransactionalProducer | None = None
@@ -125,19 +133,22 @@ class _Partition:
         """The last write of each key that no committed read has shown yet."""
 
     async def write(
-        self, key: str, decide: Decide, messages: Sequence[Message]
+        self, key: str, decide: Decide, messages: Sequence[Message], *, read_back_seconds: float | None
     ) -> tuple[Claim | None, ReadBack | None]:
-        """Return the claim as it is then, and what confirms it where it was written and not read since."""
+        """Return the claim as it is then, and what confirms it where it was written and not read since.
+
+        With `read_back_seconds` a committed read has shown the claim and the messages on return.
+        """
         async with self._lock:
             try:
                 producer = await self._owned()
-                claim = decide(self._claims.get(key))
+                claim = await self._decided(key, decide)
                 if claim is None:
                     return self._claims.get(key), self._unread.get(key)
                 # Before the commit: the read may be faster than its answer.
                 written = self._unread[key] = ReadBack(claim=claim)
                 trace = inject()
-                async with producer.transaction() as work:
+                async with producer.transaction(read_back_seconds=read_back_seconds) as work:
                     for message in messages:
                         await work.send(
                             message.topic,
@@ -147,7 +158,7 @@ class _Partition:
                             headers=trace,
                         )
                     value = self._codec.encode(claim.to_avro())
-                    await work.send(
+                    sent = await work.send(
                         CLAIMS.name,
                         key=key.encode(),
                         value=value,
@@ -159,7 +170,29 @@ class _Partition:
                 await self._give_up()
                 raise
             self._claims[key] = claim
+            self._end = sent.result().offset + WITH_MARKER
+            if read_back_seconds is not None:
+                self.on_read(key, claim)
             return claim, written
+
+    async def _decided(self, key: str, decide: Decide) -> Claim | None:
+        """What `decide` makes of the present claim.
+
+        Raises TransientError when it would leave or refuse a claim that another owner may have changed: only
+        a write is fenced.
+        """
+        try:
+            claim = decide(self._claims.get(key))
+        except Exception:
+            await self._require_current()
+            raise
+        if claim is None:
+            await self._require_current()
+        return claim
+
+    async def _require_current(self) -> None:
+        if await self._ends.of(CLAIMS.name, self._number) > self._end:
+            raise TransientError(f"another owner has written to partition {self._number} of the claims")
 
     def on_read(self, key: str, claim: Claim) -> None:
         """Take a claim that a committed read has shown."""
@@ -188,6 +221,7 @@ class _Partition:
             producer = TransactionalProducer(self._settings, f"gateway-{self._number}")
             await self._opened.enter_async_context(producer)
             self._claims, self._unread = {}, {}
+            self._end = await self._ends.of(CLAIMS.name, self._number)
             for record in await all_records(self._settings, CLAIMS.name, self._number):
                 # What cannot be decoded is counted and kept by the follower of the claims.
                 with suppress(RecordError), decode_boundary(record):
@@ -206,8 +240,10 @@ class Journal:
         self._seconds = settings.request_timeout_seconds
         self._read_back_seconds = settings.request_timeout_seconds * READ_BACK_SHARE
         self._random = Random()  # noqa: S311 - scatters retries
+        self._ends = HighWatermarks(settings)
         self._partitions = [
-            _Partition(number, settings=settings, codec=codec) for number in range(CLAIM_PARTITIONS)
+            _Partition(number, settings=settings, codec=codec, ends=self._ends)
+            for number in range(CLAIM_PARTITIONS)
         ]
 
     async def write(
@@ -217,16 +253,19 @@ class Journal:
 
         Replicas that write to one partition fence each other: the loser waits a little and tries again, for
         as long as a request to Kafka may take. `decide` is called again after a failure whose outcome is not
-        known, with the claim as it was found; it must know its own work again. With `read_back` a committed
-        read has shown the claim on return: a broker may roll back what it has acknowledged. Raises
-        TransientError when Kafka is away.
+        known, with the claim as it was found; it must know its own work again. Where it returns None or
+        raises, the claim was the last of its topic. With `read_back` a committed read has shown the claim and
+        the messages on return: a broker may roll back what it has acknowledged, and in one partition alone.
+        Raises TransientError when Kafka is away.
         """
         partition = self._partition(key)
         deadline = self._clock.monotonic() + self._seconds
         waits = delays(first=FIRST_WAIT_SECONDS, limit=LONGEST_WAIT_SECONDS, random=self._random)
         while True:
             try:
-                claim, written = await partition.write(key, decide, messages)
+                # The follower reads claims back; what lies in other topics too is read here.
+                seconds = self._read_back_seconds if read_back and messages else None
+                claim, written = await partition.write(key, decide, messages, read_back_seconds=seconds)
                 if read_back and written is not None:
                     await self._read_back(partition, written)
             except TransientError:
@@ -244,6 +283,10 @@ class Journal:
             await partition.fence(written)
             message = f"the claim of upload {written.claim.upload.upload_id} was written and cannot be read"
             raise TransientError(message) from error
+
+    async def reopen(self, key: str) -> None:
+        """Give up what is known of the key's partition: the next write fences it and reads it."""
+        await self._partition(key).close()
 
     def on_read(self, claim: Claim) -> None:
         """Take a claim that a committed read of the topic has shown."""
@@ -263,3 +306,4 @@ class Journal:
         """Give up what is open."""
         for partition in self._partitions:
             await partition.close()
+        await self._ends.close()

@@ -106,10 +106,12 @@ class Sessions:
         await self._write({self.get(session_id).session_id: None})
 
     async def _write(self, values: Mapping[str, bytes | None]) -> None:
+        # The answer names the session for good: a committed read shows it first.
+        seconds = self._settings.request_timeout_seconds
         async with (
             self._lock,
             TransactionalProducer(self._settings, f"replay-service-{self._replica}") as producer,
-            producer.transaction() as work,
+            producer.transaction(read_back_seconds=seconds) as work,
         ):
             for session_id, value in values.items():
                 await work.send(SESSIONS.name, key=session_id.encode(), value=value)

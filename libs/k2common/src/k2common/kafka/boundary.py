@@ -101,7 +101,7 @@ class UndecodableMessages:
         return min((o for t, _, p, o in self._pending if (t, p) == (topic, partition)), default=None)
 
     async def keep(self) -> None:
-        """Write the dead letters of all messages that were passed.
+        """Write the dead letters of all messages that were passed; a committed read has shown them on return.
 
         Raises TransientError when Kafka is unavailable; the next call writes them.
         """
@@ -109,7 +109,8 @@ class UndecodableMessages:
             return
         async with self._lock, TransactionalProducer(self._settings, self._owner) as producer:
             while letters := list(islice(self._pending.values(), LETTERS_PER_TRANSACTION)):
-                async with producer.transaction() as work:
+                seconds = self._settings.request_timeout_seconds
+                async with producer.transaction(read_back_seconds=seconds) as work:
                     for letter in letters:
                         await work.send(
                             dead_letter_topic_name(letter.topic),

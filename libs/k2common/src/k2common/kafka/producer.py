@@ -19,6 +19,7 @@ from aiokafka.structs import RecordMetadata
 from k2common.columnar.record_batch import EncodedBatch
 from k2common.errors import Fenced, TransientError
 from k2common.kafka.closing import close_within
+from k2common.kafka.committed import require_committed
 from k2common.kafka.end_txn import send_end_txn_once
 from k2common.kafka.raw import ReadyBatch
 from k2common.settings.kafka import KafkaSettings
@@ -29,9 +30,12 @@ Header = tuple[str, bytes]
 class Transaction:
     """Sends of one unit of work; they become visible together when the transaction's block is left."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, *, limit_seconds: float) -> None:
         self._producer = producer
+        self._limit = limit_seconds
         self._sends: list[asyncio.Future[RecordMetadata]] = []
+        self.written: list[RecordMetadata] = []
+        """Where the flushed messages lie; of a batch, its first record."""
 
     async def send(
         self,
@@ -43,25 +47,28 @@ class Transaction:
         headers: Sequence[Header] = (),
     ) -> asyncio.Future[RecordMetadata]:
         """Queue one message; the future gives its partition and offset once `flush` has returned."""
-        sent: asyncio.Future[RecordMetadata] = await self._producer.send(
-            topic, value=value, key=key, partition=partition, headers=list(headers)
-        )
+        async with asyncio.timeout(self._limit):
+            sent: asyncio.Future[RecordMetadata] = await self._producer.send(
+                topic, value=value, key=key, partition=partition, headers=list(headers)
+            )
         self._sends.append(sent)
         return sent
 
     async def send_batch(self, topic: str, batch: EncodedBatch) -> asyncio.Future[RecordMetadata]:
         """Queue a whole batch; the future gives the offset of its first record once `flush` has returned."""
         ready = ReadyBatch(batch, transactional=True)
-        sent: asyncio.Future[RecordMetadata] = await self._producer.send_batch(
-            ready, topic, partition=batch.partition
-        )
+        async with asyncio.timeout(self._limit):
+            sent: asyncio.Future[RecordMetadata] = await self._producer.send_batch(
+                ready, topic, partition=batch.partition
+            )
         self._sends.append(sent)
         return sent
 
     async def flush(self) -> None:
         """Return when the broker has all that was sent; a failed send fails here and not silently."""
         sends, self._sends = self._sends, []
-        await asyncio.gather(*sends)
+        async with asyncio.timeout(self._limit):
+            self.written.extend(await asyncio.gather(*sends))
 
 
 class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]):
@@ -73,6 +80,7 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
     """
 
     def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
+        self._settings = settings
         self._limit = settings.request_timeout_seconds
         self._id = transactional_id
         self._producer = AIOKafkaProducer(
@@ -107,16 +115,23 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
         await close_within(self._producer.stop(), self._limit)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """A unit of work: committed when the block ends; left to the next fence when the block fails."""
+    async def transaction(self, *, read_back_seconds: float | None = None) -> AsyncIterator[Transaction]:
+        """A unit of work: committed when the block ends; left to the next fence when the block fails.
+
+        With `read_back_seconds` a committed read has shown it in every partition on return: a broker may
+        acknowledge a commit and roll it back. Raises TransientError when none does so in that time.
+        """
         async with self._guarded():
             await self._producer.begin_transaction()
-        work = Transaction(self._producer)
+        work = Transaction(self._producer, limit_seconds=self._limit)
+        # The block may take its time; each request in it may not.
         async with self._guarded(timed=False):
             yield work
         async with self._guarded():
             await work.flush()
             await self._producer.commit_transaction()
+        if read_back_seconds is not None:
+            await require_committed(self._settings, work.written, seconds=read_back_seconds)
 
     @asynccontextmanager
     async def _guarded(self, *, timed: bool = True) -> AsyncIterator[None]:

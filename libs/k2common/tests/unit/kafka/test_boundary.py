@@ -54,7 +54,8 @@ class Producer:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    def transaction(self) -> "Producer":
+    def transaction(self, *, read_back_seconds: float) -> "Producer":
+        assert read_back_seconds > 0
         return self
 
     async def send(self, topic: str, *, headers: Any, **_: Any) -> None:
