@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -50,10 +51,33 @@ def write(rows: pa.Table, *, table: Table) -> list[DataFile]:
     The columns are the table's, by name. Nothing is committed: a file that no commit names is never read.
     Raises KeyError when a column of the table is missing.
     """
+    written = []
+    for one in encoded(rows, table=table):
+        one.store(table)
+        written.append(one.data_file)
+    return written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedFile:
+    """The bytes of a data file that is not stored yet, and what a manifest will say of it."""
+
+    data_file: DataFile
+    content: bytes
+
+    def store(self, table: Table) -> None:
+        """Write the file to the warehouse. Raises what the store raises."""
+        with table.io.new_output(self.data_file.file_path).create() as output:
+            output.write(self.content)
+
+
+def encoded(rows: pa.Table, *, table: Table) -> Iterator[EncodedFile]:
+    """Encode rows as `write` does, one file per day partition, without storing anything."""
     if rows.num_rows == 0:
-        return []
+        return
     rows = _with_field_ids(rows, table.schema())
-    return [_write_file(part, day, table=table) for day, part in _days(rows, table)]
+    for day, part in _days(rows, table):
+        yield _encoded(part, day, table=table)
 
 
 def _days(rows: pa.Table, table: Table) -> Iterator[tuple[int | None, pa.Table]]:
@@ -72,7 +96,7 @@ def _days(rows: pa.Table, table: Table) -> Iterator[tuple[int | None, pa.Table]]
         yield int(days[first]), rows.slice(first, end - first)
 
 
-def _write_file(rows: pa.Table, day: int | None, *, table: Table) -> DataFile:
+def _encoded(rows: pa.Table, day: int | None, *, table: Table) -> EncodedFile:
     schema, key = table.schema(), _partition_key(table, day)
     # In memory first, since the name holds the digest.
     stream = pa.BufferOutputStream()
@@ -82,14 +106,12 @@ def _write_file(rows: pa.Table, day: int | None, *, table: Table) -> DataFile:
         writer.add_key_value_metadata(footer(rows))
     data = stream.getvalue().to_pybytes()
     path = table.location_provider().new_data_location(data_file_name(data), key)
-    with table.io.new_output(path).create() as output:
-        output.write(data)
     statistics = data_file_statistics_from_parquet_metadata(
         parquet_metadata=writer.writer.metadata,
         stats_columns=compute_statistics_plan(schema, table.properties),
         parquet_column_mapping=parquet_path_to_id_mapping(schema),
     )
-    return DataFile.from_args(
+    data_file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
@@ -101,6 +123,7 @@ def _write_file(rows: pa.Table, day: int | None, *, table: Table) -> DataFile:
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+    return EncodedFile(data_file=data_file, content=data)
 
 
 def _partition_key(table: Table, day: int | None) -> PartitionKey | None:

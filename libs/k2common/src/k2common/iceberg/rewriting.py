@@ -221,6 +221,11 @@ def _pieces(files: Sequence[LiveFile | DataFile], table: Table, max_rows: int) -
         yield pa.concat_tables(held)
 
 
+def aligned_to(rows: pa.Table, table: Table) -> pa.Table:
+    """Return the rows with the table's columns and types; a column that they lack is null."""
+    return _aligned(rows, schema_to_pyarrow(table.schema(), include_field_ids=False))
+
+
 def _aligned(rows: pa.Table, kinds: pa.Schema) -> pa.Table:
     """The table's columns; a file of an older schema lacks some, or has them narrower."""
     columns = {}

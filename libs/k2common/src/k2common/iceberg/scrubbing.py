@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
@@ -44,6 +44,11 @@ class Scrubber:
         self._report = report
         self._verified: dict[str, float] = {}
         self._faults: dict[str, DataFault] = {}
+
+    @property
+    def faults(self) -> Mapping[str, DataFault]:
+        """The fault of each damaged or missing file, by path, as the last pass knew it."""
+        return self._faults
 
     def scrub(
         self,
