@@ -124,6 +124,7 @@ REQUESTS: Mapping[Key, Callable[[Fleet], Write]] = {
     ("iceberg-sink", "POST", "/v1/maintenance/purge"): maintenance("purge"),
     ("iceberg-sink", "POST", "/v1/maintenance/collect"): maintenance("collect"),
     ("iceberg-sink", "POST", "/v1/maintenance/scrub"): maintenance("scrub"),
+    ("iceberg-sink", "POST", "/v1/maintenance/repair"): maintenance("repair"),
     ("iceberg-sink", "POST", "/v1/dead-letters/redrive"): redrive,
     ("query-service", "POST", "/v1/trades/query"): question("/v1/trades/query", limit=1),
     ("query-service", "POST", "/v1/quotes/query"): question("/v1/quotes/query", limit=1),

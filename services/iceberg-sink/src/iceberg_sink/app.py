@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pyarrow as pa
 from k2common.http.app import create_app
 from k2common.http.viewer import documented
+from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.documents import head_version
 from k2common.iceberg.gaps import GapStore
@@ -21,10 +22,13 @@ from k2common.registry.codec import MessageCodec
 from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.fault_metrics import FaultMetrics
+from k2common.runtime.instruments import Instruments
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.runtime.share import Share, Work
 from k2common.schemas.datasets import (
+    CHUNKS,
+    CLAIMS,
     COMMANDS,
     COMMITS,
     DATASETS,
@@ -53,10 +57,13 @@ from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from iceberg_sink.openapi import api
 from iceberg_sink.redrive_marks import RedriveMarks
 from iceberg_sink.redriving import Redriver
+from iceberg_sink.repair import REPAIRABLE, RepairDependencies, TableRepair
+from iceberg_sink.repair_routes import RepairRoutes
 from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.settling import Settling
 from iceberg_sink.statuses import Statuses, earliest_resume
 from iceberg_sink.tag_routes import TagRoutes
+from iceberg_sink.upload_evidence import UploadEvidence
 from iceberg_sink.writer import TableWriter, Tools
 
 GROUP = "iceberg-sink"
@@ -74,6 +81,8 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
     # One batch at a time is decoded and written, whatever the number of tables: that bounds the memory, and
     # allocators keep for each thread what its largest batch took.
     writing = Blocking(workers=1)
+    # A repair reads whole tables; maintenance goes on beside it.
+    repairing = Blocking(workers=1)
     try:
         catalog = failpoints.forgetful(await blocking.run(open_catalog, settings.iceberg))
         heads = [await blocking.run(_head, catalog, d.table) for d in MARKET_DATASETS.values()]
@@ -212,9 +221,24 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         page_key = settings.sink.page_key.get_secret_value().encode()
         dead_letter_routes = DeadLetterRoutes(redriver, page_key=page_key)
         tag_routes = TagRoutes(Tags(catalog), tools.reader, blocking=blocking, clock=runtime.clock)
+        claims = await MessageCodec.open(registry, CLAIMS)
+        dependencies = RepairDependencies(
+            catalog=catalog,
+            archive=Archive(catalog, root=settings.iceberg.archive_root),
+            evidence=UploadEvidence(
+                settings.kafka, claims=claims, chunks=await MessageCodec.open(registry, CHUNKS)
+            ),
+            statuses=codec,
+            redrives=await MessageCodec.open(registry, REDRIVES),
+            instruments=Instruments(catalog, blocking=repairing),
+            blocking=repairing,
+            attempts=settings.iceberg.commit_attempts,
+        )
+        repairs = {table: TableRepair(dataset, dependencies) for table, dataset in REPAIRABLE.items()}
         app = create_app(
             [
                 *MaintenanceRoutes(maintenance).routes(),
+                *RepairRoutes(repairs).routes(),
                 *tag_routes.routes(),
                 *dead_letter_routes.routes(),
                 *documented(api),
@@ -241,6 +265,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
             ],
         )
     finally:
+        repairing.close()
         maintaining.close()
         writing.close()
         blocking.close()

@@ -50,7 +50,7 @@ class MaintenanceRoutes:
     async def _run(self, task: Task, request: Request) -> Response:
         """One pass over the table, or over all of them."""
         require_known(request, ("table", "dry_run"))
-        dry_run = _choice(request, "dry_run", BOOLEANS, default="false") == "true"
+        dry_run = choice(request, "dry_run", BOOLEANS, default="false") == "true"
         tables, found = self._tables(request), []
         try:
             if task in REWRITING and len(tables) > 1:
@@ -70,14 +70,15 @@ class MaintenanceRoutes:
         tables = self._maintenance.tables
         if "table" not in request.query_params:
             return list(tables.values())
-        return [tables[_choice(request, "table", sorted(tables), default="")]]
+        return [tables[choice(request, "table", sorted(tables), default="")]]
 
 
 def _path(task: Task) -> str:
     return f"/v1/maintenance/{task}"
 
 
-def _choice(request: Request, name: str, values: Sequence[str], *, default: str) -> str:
+def choice(request: Request, name: str, values: Sequence[str], *, default: str) -> str:
+    """Return the parameter's value; raises Problem 400 for one that is not among `values`."""
     text = request.query_params.get(name, default)
     if text not in values:
         message = f"{name} is one of {', '.join(values)}"

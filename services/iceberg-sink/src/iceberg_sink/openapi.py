@@ -7,10 +7,10 @@ from typing import Any
 
 from k2common.http.openapi import document
 
-from iceberg_sink import dead_letter_routes, maintenance_routes, tag_routes
+from iceberg_sink import dead_letter_routes, maintenance_routes, repair_routes, tag_routes
 
 DESCRIPTION = "What the tables are made of, commands that maintain them, names for versions, dead letters."
-PARTS = (maintenance_routes, tag_routes, dead_letter_routes)
+PARTS = (maintenance_routes, repair_routes, tag_routes, dead_letter_routes)
 OPERATIONS = tuple(operation for part in PARTS for operation in part.OPERATIONS)
 
 
