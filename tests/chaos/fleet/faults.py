@@ -8,11 +8,15 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
+from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import httpx
 import pyarrow as pa
 from aiokafka import AIOKafkaProducer
 from k2common.columnar.arrow import arrow_schema
@@ -68,6 +72,31 @@ def freeze_broker(fleet: Fleet) -> None:
     """Stop the broker's process for longer than its session, then let it go on."""
     with fleet.hanging("kafka"):
         time.sleep(BROKER_FROZEN_SECONDS)
+
+
+def flip_bit(path: Path, random: Random) -> None:
+    """Turn one bit of the file, unless it has been deleted."""
+    with suppress(FileNotFoundError):
+        content = bytearray(path.read_bytes())
+        at = random.randrange(8 * len(content))
+        content[at // 8] ^= 1 << at % 8
+        path.write_bytes(content)
+
+
+def repair_files(url: str) -> Counter[str] | None:
+    """Have the sink at `url` repair all tables: how many lost files it left in each state.
+
+    None when it could not do so now.
+    """
+    with suppress(httpx.TransportError):
+        answer = httpx.post(f"{url}/v1/maintenance/repair", timeout=CALL_SECONDS, trust_env=False)
+        if answer.status_code == httpx.codes.OK:
+            found: Counter[str] = Counter()
+            for table in answer.json()["data"]:
+                found.update(file["state"] for file in table["files"])
+            return found
+        assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
+    return None
 
 
 def delay_request(loop: EventLoopThread, proxy: KafkaProxy, api_key: ApiKey) -> bool:

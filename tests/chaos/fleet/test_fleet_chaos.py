@@ -28,8 +28,10 @@ from tests.chaos.fleet.faults import (
     EventLoopThread,
     SilentClients,
     delay_request,
+    flip_bit,
     freeze_broker,
     kill_component,
+    repair_files,
     send_strays,
 )
 from tests.chaos.fleet.load import Upload, Uploader
@@ -129,6 +131,7 @@ def test_nothing_is_lost_doubled_or_wrong_whatever_fails(doubled: Doubled) -> No
         for one in running:
             one.result(FINAL_SECONDS)
     doubled.wait_ready()
+    faults.repair_all()
     uploads = [upload for uploader in uploaders for upload in uploader.uploads]
     report = verify(doubled, uploads, observations)
     compared = sum(reader.compared for reader in readers)
@@ -187,18 +190,26 @@ class Faults:
         self.counts["silent clients"] += 96
 
     def flip_bit(self) -> None:
-        """Flip one bit of a data file, and put the file back: until then readers are refused."""
+        """Flip one bit of a data file: until it is repaired from the archive readers are refused."""
         folder = self._doubled.fleet.settings.home / "warehouse" / "market" / "trades" / "data"
-        path = self._random.choice(sorted(folder.rglob("*.parquet")))
-        content = path.read_bytes()
-        at = self._random.randrange(len(content))
-        path.write_bytes(
-            content[:at] + bytes([content[at] ^ 1 << self._random.randrange(8)]) + content[at + 1 :]
-        )
-        time.sleep(DAMAGED_SECONDS)
-        if path.exists():
-            path.write_bytes(content)
+        flip_bit(self._random.choice(sorted(folder.rglob("*.parquet"))), self._random)
         self.counts["bit flips"] += 1
+        time.sleep(DAMAGED_SECONDS)
+        self.repair_now()
+
+    def repair_now(self) -> bool:
+        """Ask a sink for a repair, which a kill may end; returns whether no lost file is left."""
+        found = repair_files(self._random.choice(self._doubled.urls("iceberg-sink")))
+        if found is not None:
+            self.counts["files repaired"] += found["repaired"]
+        return found is not None and not found["refused"]
+
+    def repair_all(self) -> None:
+        """Return once no file is lost."""
+        deadline = time.monotonic() + FINAL_SECONDS
+        while not self.repair_now():
+            assert time.monotonic() < deadline, "a damaged file cannot be repaired"
+            time.sleep(1)
 
 
 def inflict(faults: Faults, killers: Sequence[Callable[[], None]]) -> None:
