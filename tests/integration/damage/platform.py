@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ import iceberg_sink.app
 import ingest_gateway.app
 import pyarrow as pa
 import query_service.app
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from csv_loader.settings import CsvLoaderSettings
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
 from k2common.iceberg.catalog import load_table, open_catalog
 from k2common.iceberg.rewriting import live_files
-from k2common.schemas.datasets import TRADES
+from k2common.schemas.datasets import STATUS, TRADES, UPLOADS
 from k2common.settings.load import load
 from query_service.settings import QueryServiceSettings
 
@@ -59,6 +62,26 @@ class Platform:
         assert answer.status_code == 200, answer.text
         (found,) = answer.json()["data"]
         return dict(found)
+
+    async def expire_statuses(self) -> None:
+        """Delete all statuses, once every final receipt is in its table, as retention does."""
+        bootstrap = self.settings.kafka.bootstrap_servers
+        while True:
+            receipts = load_table(open_catalog(self.settings.iceberg), UPLOADS.table).scan().to_arrow()
+            if set(self.rows()["upload_id"].unique().to_pylist()) <= set(receipts["upload_id"].to_pylist()):
+                break
+            await asyncio.sleep(0.1)
+        places = [TopicPartition(STATUS.name, n) for n in range(STATUS.partitions)]
+        async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+            ends = await consumer.end_offsets(places)
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_records(
+                {place: RecordsToDelete(before_offset=end) for place, end in ends.items() if end}
+            )
+        finally:
+            await admin.close()
 
     async def at(self, number: int) -> bytes | None:
         """All trades of a version; None for a version that is gone."""

@@ -184,6 +184,13 @@ async def test_without_the_archived_bytes_a_file_is_left_and_the_reason_said(pla
     assert done["refused"] == 0 < done["repaired"]
     assert platform.rows(REJECTS.table).equals(rejects)
 
+    await platform.expire_statuses()
+    for path in platform.files():
+        path.unlink()
+    done = await platform.maintain("repair")
+    assert done["refused"] == 0 < done["repaired"], "receipts say where the rows of small uploads lie"
+    assert platform.rows().equals(rows)
+
 
 def stored(platform: Platform) -> list[Path]:
     """Every data file in the table's folder, whether the table names it or not."""

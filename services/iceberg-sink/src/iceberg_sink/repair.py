@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import Catalog
-from k2common.iceberg.predicates import equal
+from k2common.iceberg.predicates import equal, everything
 from k2common.iceberg.repair import LostFile, LostFiles, ProvedFiles, find_lost, prove, replace_lost
 from k2common.iceberg.rewriting import ProofFailed
 from k2common.iceberg.rows import scan_rows
@@ -22,10 +23,10 @@ from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.instruments import Instruments
-from k2common.schemas.datasets import DEAD_LETTERS, MARKET_DATASETS, REJECTS, Dataset
+from k2common.schemas.datasets import DEAD_LETTERS, MARKET_DATASETS, REJECTS, UPLOADS, Dataset
 
 from iceberg_sink.lost_offsets import LostOffsets, columns_of
-from iceberg_sink.upload_evidence import KnownUploads, NamedRows, UploadEvidence
+from iceberg_sink.upload_evidence import KnownUploads, NamedRows, UploadEvidence, add_receipts
 from iceberg_sink.upload_rows import POSITION, NotRebuilt, UploadRows
 
 LETTER_POSITION = ("topic_epoch", "topic_partition", "topic_offset")
@@ -111,7 +112,7 @@ class TableRepair:
         found = await needs.blocking.run(find_lost, needs.catalog, table)
         if found is None or not found.lost:
             return RepairReport(table=table, dry_run=dry_run, verified=found.verified if found else 0)
-        named = await needs.evidence.named_rows(self._dataset.topic.name, needs.statuses, needs.redrives)
+        named = await self._named_rows()
         groups = await needs.blocking.run(self._groups, found, named)
         known = await self._known({upload for group in groups for upload in group.uploads}, found)
         reports = [
@@ -120,6 +121,21 @@ class TableRepair:
             for report in await self._repair_group(group, found, named, known, dry_run)
         ]
         return RepairReport(table=table, dry_run=dry_run, verified=found.verified, files=reports)
+
+    async def _named_rows(self) -> Mapping[str, NamedRows]:
+        needs, topic = self._dependencies, self._dataset.topic.name
+        named = await needs.evidence.named_rows(topic, needs.statuses, needs.redrives)
+        if not await needs.evidence.have_statuses_expired():
+            return named
+        receipts = await needs.blocking.run(self._receipts)
+        count = "rejected" if self._dataset is REJECTS else "published"
+        return add_receipts(named, receipts, topic, count=count)
+
+    def _receipts(self) -> Sequence[Mapping[str, Any]]:
+        """Return the final receipts of the uploads that may have rows in the table."""
+        every = everything() if self._dataset is REJECTS else equal("dataset", self._dataset.name)
+        rows = scan_rows(self._dependencies.catalog, UPLOADS.table, every)
+        return [json.loads(text) for text in rows["receipt"].to_pylist()]
 
     async def _known(self, wanted: Set[str], found: LostFiles) -> KnownUploads:
         evidence = self._dependencies.evidence

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Set
+from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from k2common.errors import RecordError, SetupError, TransientError
 from k2common.kafka.boundary import decode_boundary
 from k2common.kafka.consumer import MessageReader
+from k2common.kafka.positions import log_start
 from k2common.layouts.upload import UploadSpec
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import CHUNKS, CLAIMS, REDRIVES, STATUS, Topic
@@ -85,6 +86,11 @@ class UploadEvidence:
             for upload, values in flat.items()
         }
 
+    async def have_statuses_expired(self) -> bool:
+        """Return whether Kafka has deleted statuses. Raises TransientError."""
+        starts = [await log_start(self._settings, STATUS.name, n) for n in range(STATUS.partitions)]
+        return any(starts)
+
     async def known_uploads(self, wanted: Set[str]) -> KnownUploads:
         """Return what the claims, or else the chunks, say of these uploads. Raises TransientError."""
         specs: dict[str, UploadSpec] = {}
@@ -137,6 +143,26 @@ class UploadEvidence:
         except SetupError as error:
             # Retention has passed the position since it was asked for.
             raise TransientError(f"{topic.name} cannot be read: {error}") from error
+
+
+def add_receipts(
+    named: Mapping[str, NamedRows], receipts: Iterable[Mapping[str, Any]], topic: str, *, count: str
+) -> Mapping[str, NamedRows]:
+    """Return the rows that are named, with those of uploads whose statuses have expired.
+
+    A final receipt says of each partition only the first offset and the end. That is enough where nothing
+    else lies between them, which is proved when the rows are rebuilt: their number has to be the same.
+    `count` is the receipt's name for the rows that went to `topic`.
+    """
+    found = dict(named)
+    for receipt in receipts:
+        upload_id, spans = receipt["upload_id"], [s for s in receipt["offsets"] if s["topic"] == topic]
+        known = found.get(upload_id)
+        if spans and (known is None or int(known.batches[:, 4].sum()) < receipt["rows"][count]):
+            rows = [(s["partition"], 0, s["epoch"], s["first"], s["end"] - s["first"]) for s in spans]
+            moved = {} if known is None else known.moved
+            found[upload_id] = NamedRows(batches=np.array(rows, np.int64), moved=moved)
+    return found
 
 
 def _sorted_batches(values: array[int]) -> npt.NDArray[np.int64]:
