@@ -5,6 +5,7 @@ from typing import Any, cast
 from iceberg_sink.dead_letter_routes import DeadLetterRoutes
 from iceberg_sink.maintenance_routes import MaintenanceRoutes
 from iceberg_sink.openapi import OPERATIONS, api
+from iceberg_sink.repair_routes import RepairRoutes
 from iceberg_sink.tag_routes import TagRoutes
 
 NONE = cast(Any, None)
@@ -13,7 +14,12 @@ NONE = cast(Any, None)
 def test_every_route_is_documented_and_every_documented_one_exists() -> None:
     tags = TagRoutes(NONE, NONE, blocking=NONE, clock=NONE)
     letters = DeadLetterRoutes(NONE, page_key=b"")
-    routes = [*tags.routes(), *MaintenanceRoutes(NONE).routes(), *letters.routes()]
+    routes = [
+        *tags.routes(),
+        *MaintenanceRoutes(NONE).routes(),
+        *RepairRoutes({}).routes(),
+        *letters.routes(),
+    ]
     served = {(m.lower(), route.path) for route in routes for m in route.methods or () if m != "HEAD"}
     assert served == {(operation.method, operation.path) for operation in OPERATIONS}
 

@@ -183,6 +183,7 @@ class _Partition:
         """
         try:
             claim = decide(self._claims.get(key))
+        # Whatever the refusal is, it goes on once the claim that it is about is the last.
         except Exception:
             await self._require_current()
             raise

@@ -82,6 +82,7 @@ class HighWatermarks:
                 consumer = _new_consumer(self._settings, "read_uncommitted")
                 try:
                     await consumer.start()
+                # Also when cancelled: nobody else holds the consumer that was begun.
                 except BaseException:
                     await close_within(consumer.stop(), self._settings.request_timeout_seconds)
                     raise
