@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalog import Catalog
 from k2common.iceberg.predicates import equal, everything
+from k2common.iceberg.reader import UnknownVersion, VersionGone
 from k2common.iceberg.repair import LostFile, LostFiles, ProvedFiles, find_lost, prove, replace_lost
 from k2common.iceberg.rewriting import ProofFailed
 from k2common.iceberg.rows import scan_rows
@@ -23,15 +24,17 @@ from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.instruments import Instruments
-from k2common.schemas.datasets import DEAD_LETTERS, MARKET_DATASETS, REJECTS, UPLOADS, Dataset
+from k2common.schemas.datasets import DEAD_LETTERS, INSTRUMENTS, MARKET_DATASETS, REJECTS, UPLOADS, Dataset
 
 from iceberg_sink.lost_offsets import LostOffsets, columns_of
 from iceberg_sink.upload_evidence import KnownUploads, NamedRows, UploadEvidence, add_receipts
 from iceberg_sink.upload_rows import POSITION, NotRebuilt, UploadRows
 
 LETTER_POSITION = ("topic_epoch", "topic_partition", "topic_offset")
-REPAIRABLE: Mapping[str, Dataset] = {d.table: d for d in (*MARKET_DATASETS.values(), REJECTS)}
-"""The tables whose rows come from uploads."""
+REPAIRABLE: Mapping[str, Dataset] = {
+    dataset.table: dataset for dataset in (INSTRUMENTS, *MARKET_DATASETS.values(), REJECTS)
+}
+"""The tables whose rows come from uploads; first the one that is needed to parse others' uploads."""
 REPLACED_MEANWHILE = "other maintenance has replaced the file meanwhile"
 DAY_US = 86_400_000_000
 log = get_logger(__name__)
@@ -194,7 +197,10 @@ class TableRepair:
 
     async def _rebuilt(self, spec: UploadSpec, named: NamedRows, group: _Group) -> pa.Table:
         needs = self._dependencies
-        index = await needs.instruments.at(spec.instruments_version)
+        try:
+            index = await needs.instruments.at(spec.instruments_version)
+        except (UnknownVersion, VersionGone) as error:
+            raise NotRebuilt(f"its reference data cannot be read: {error}") from error
         rows = await needs.blocking.run(self._rows.rebuild, spec, named, index, lost=group.lost.has)
         return rows.filter(pa.array(_in_partition(rows, group.files[0], self._dataset)))
 

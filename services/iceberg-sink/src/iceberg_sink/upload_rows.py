@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -60,26 +59,20 @@ class UploadRows:
         """
         placing = _Placing(named)
         found: list[pa.Table] = []
-        with TemporaryFile() as file:
-            self._fetch(spec, file)
-            try:
-                for rows in self._published(file, spec, instruments):
-                    placed = placing.place(rows)
-                    found.append(placed.filter(pa.array(lost(*columns_of(placed, POSITION)))))
-            except RecordError as error:
-                raise NotRebuilt(f"the archived bytes cannot be parsed: {error}") from error
-        placing.check()
-        return pa.concat_tables(found) if found else placing.place(self._decoder.schema.empty_table())
-
-    def _fetch(self, spec: UploadSpec, file: BinaryIO) -> None:
+        # The cutter goes forward alone.
+        file = cast(BinaryIO, ForwardFile(self._archive.content(spec.sha256)))
         try:
-            for piece in self._archive.content(spec.sha256):
-                file.write(piece)
+            for rows in self._published(file, spec, instruments):
+                placed = placing.place(rows)
+                found.append(placed.filter(pa.array(lost(*columns_of(placed, POSITION)))))
         except ContentGone as error:
             raise NotRebuilt("the archive no longer holds its bytes") from error
         except DataFault as error:
             raise NotRebuilt("its bytes in the archive are damaged") from error
-        file.flush()
+        except RecordError as error:
+            raise NotRebuilt(f"the archived bytes cannot be parsed: {error}") from error
+        placing.check()
+        return pa.concat_tables(found) if found else placing.place(self._decoder.schema.empty_table())
 
     def _published(
         self, file: BinaryIO, spec: UploadSpec, instruments: InstrumentIndex | None
@@ -130,6 +123,39 @@ class UploadRows:
         if decoded.poison:
             raise NotRebuilt(f"a rebuilt row is no record: {decoded.poison[0].reason}")
         return decoded.rows
+
+
+class ForwardFile:
+    """A file that is read in pieces; nothing before the last position that was sought is held."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = b""
+        self._start = 0
+        self._at = 0
+
+    def seek(self, position: int) -> int:
+        """Go to a position, none before the last one."""
+        if position < self._start:
+            raise ValueError(f"byte {position} is no longer held")
+        self._fill(position)
+        self._held, self._start, self._at = self._held[position - self._start :], position, position
+        return position
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, fewer at the end of the file alone."""
+        self._fill(self._at + size)
+        found = self._held[self._at - self._start : self._at - self._start + size]
+        self._at += len(found)
+        return found
+
+    def _fill(self, end: int) -> None:
+        held = [self._held]
+        length = self._start + len(self._held)
+        while length < end and (piece := next(self._pieces, b"")):
+            held.append(piece)
+            length += len(piece)
+        self._held = b"".join(held)
 
 
 class _Placing:

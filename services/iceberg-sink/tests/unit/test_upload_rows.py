@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from iceberg_sink.lost_offsets import LostOffsets, columns_of
-from iceberg_sink.upload_evidence import NamedRows
-from iceberg_sink.upload_rows import POSITION, NotRebuilt, UploadRows
+from iceberg_sink.upload_evidence import KnownUploads, NamedRows, add_receipts
+from iceberg_sink.upload_rows import POSITION, ForwardFile, NotRebuilt, UploadRows
 from k2common.columnar.arrow import arrow_schema
 from k2common.columnar.partition import partition_of
 from k2common.errors import DataDamaged
@@ -41,15 +41,18 @@ LINES: Mapping[int, Sequence[int]] = {
 
 
 class Bytes:
-    """An archive of one file, or what it raises."""
+    """An archive of one file, or what it raises at the file's end."""
 
     def __init__(self, content: bytes | Exception) -> None:
         self._content = content
 
     def content(self, _: str) -> Iterator[bytes]:
+        content = CONTENT.encode() if isinstance(self._content, DataDamaged) else self._content
+        if isinstance(content, Exception):
+            raise content
+        yield from (content[at : at + 7] for at in range(0, len(content), 7))
         if isinstance(self._content, Exception):
             raise self._content
-        yield self._content
 
 
 def spec(**fields: Any) -> UploadSpec:
@@ -133,6 +136,50 @@ def test_a_row_that_was_put_back_lies_where_the_mark_says() -> None:
         )
     ).to_pylist()
     assert back == {**first, "kafka_epoch": 2, "kafka_offset": 900}
+
+
+def test_a_file_is_read_forward_in_whatever_pieces_it_comes() -> None:
+    data = bytes(range(100))
+    for size in (1, 3, 64, 200):
+        file = ForwardFile(data[at : at + size] for at in range(0, len(data), size))
+        assert (file.read(10), file.read(5)) == (data[:10], data[10:15])
+        assert (file.seek(0), file.read(20)) == (0, data[:20])
+        assert (file.seek(40), file.read(30), file.read(100), file.read(1)) == (
+            40,
+            data[40:70],
+            data[70:],
+            b"",
+        )
+        with pytest.raises(ValueError, match="no longer held"):
+            file.seek(39)
+
+
+def receipt(**fields: Any) -> Mapping[str, Any]:
+    offsets = [
+        {"topic": "market.trades.v1", "partition": 0, "epoch": 1, "first": 7, "end": 9},
+        {"topic": "ingest.rejects.v1", "partition": 1, "epoch": 1, "first": 50, "end": 51},
+    ]
+    return {"upload_id": "U1", "offsets": offsets, "rows": {"published": 2, "rejected": 1}, **fields}
+
+
+def test_a_receipt_names_the_rows_of_an_upload_whose_statuses_are_not_whole() -> None:
+    def of(topic: str, count: str, known: Mapping[str, NamedRows]) -> list[list[int]]:
+        found: list[list[int]] = add_receipts(known, [receipt()], topic, count=count)["U1"].batches.tolist()
+        return found
+
+    part = {"U1": NamedRows(batches=batches((0, 1, 1, 8, 1)))}
+    whole = {"U1": NamedRows(batches=batches((0, 0, 1, 7, 1), (0, 1, 1, 8, 1)))}
+    assert of("market.trades.v1", "published", {}) == [[0, 0, 1, 7, 2]]
+    assert of("market.trades.v1", "published", part) == [[0, 0, 1, 7, 2]]
+    assert of("market.trades.v1", "published", whole) == [[0, 0, 1, 7, 1], [0, 1, 1, 8, 1]]
+    assert of("ingest.rejects.v1", "rejected", {}) == [[1, 0, 1, 50, 1]]
+
+
+def test_an_upload_that_was_taken_back_and_is_no_longer_hidden_was_purged() -> None:
+    known = KnownUploads(specs={"SHOWN": spec(), "BACK": spec()}, taken_back={"BACK"})
+    asked = ("SHOWN", "BACK", "CLAIMED AGAIN")
+    assert [known.is_purged(upload, set()) for upload in asked] == [False, True, True]
+    assert [known.is_purged(upload, set(asked)) for upload in asked] == [False, False, False]
 
 
 def version(**fields: Any) -> Version:
