@@ -16,7 +16,7 @@ from iceberg_sink.gaps import GapFinder, GapJob
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings, IcebergSinkSettings, SinkSettings
 from iceberg_sink.writer import Tools
-from k2common.errors import Fenced
+from k2common.errors import DataDamaged, DataMissing, Fenced
 from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commit import commit
@@ -25,6 +25,7 @@ from k2common.iceberg.documents import head_version
 from k2common.iceberg.gaps import GapStore
 from k2common.iceberg.orphans import referenced
 from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.rewriting import live_files
 from k2common.iceberg.rows import read_rows
 from k2common.iceberg.tables import ensure_tables
 from k2common.runtime.blocking import Blocking
@@ -315,3 +316,24 @@ def test_each_event_is_there_once_wherever_the_job_is_killed(
         ("duplicate", 1, 1),
         ("small_gap", 11, 9),
     ]
+
+
+@pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
+def test_a_lost_file_stops_the_job_and_makes_no_event(world: World, missing: bool) -> None:
+    world.trades(1, 2, 5)
+    world.work()
+    world.trades(6, 9, upload="U2")
+    newest = live_files(load_table(world.catalog, TRADES.table))[-1].file_path
+    path = Path(newest.removeprefix("file://"))
+    whole = path.read_bytes()
+    if missing:
+        path.unlink()
+    else:
+        path.write_bytes(whole[:60] + bytes([whole[60] ^ 1]) + whole[61:])
+    job, finder = world.job()
+    with pytest.raises(DataMissing if missing else DataDamaged):
+        job.step(finder)
+    assert world.told() == [("small_gap", 3, 2)]
+    path.write_bytes(whole)
+    world.work()
+    assert world.told() == [("small_gap", 3, 2), ("small_gap", 7, 2)]
