@@ -192,7 +192,11 @@ class Faults:
     def flip_bit(self) -> None:
         """Flip one bit of a data file: until it is repaired from the archive readers are refused."""
         folder = self._doubled.fleet.settings.home / "warehouse" / "market" / "trades" / "data"
-        flip_bit(self._random.choice(sorted(folder.rglob("*.parquet"))), self._random)
+        deadline = time.monotonic() + FINAL_SECONDS
+        while not (files := sorted(folder.rglob("*.parquet"))):
+            assert time.monotonic() < deadline, "no file was ever written"
+            time.sleep(0.5)
+        flip_bit(self._random.choice(files), self._random)
         self.counts["bit flips"] += 1
         time.sleep(DAMAGED_SECONDS)
         self.repair_now()
