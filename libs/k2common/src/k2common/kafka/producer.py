@@ -21,10 +21,13 @@ from k2common.errors import Fenced, TransientError
 from k2common.kafka.closing import close_within
 from k2common.kafka.committed import require_committed
 from k2common.kafka.end_txn import send_end_txn_once
+from k2common.kafka.hanging import hanging_ended
 from k2common.kafka.raw import ReadyBatch
 from k2common.settings.kafka import KafkaSettings
 
 Header = tuple[str, bytes]
+SUSPECT_SECONDS = 1.0
+"""A broker that is frozen past its session, and fenced, keeps a transaction waiting for longer."""
 
 
 class Transaction:
@@ -74,13 +77,18 @@ class Transaction:
 class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]):
     """One owner of `transactional_id`; entering the context fences every earlier one.
 
+    Entering also ends what earlier ones left hanging in partitions, as their coordinator decided.
     Every method raises Fenced when a later owner has taken over and TransientError for any other failure.
     After either the outcome of the open transaction is unknown and the object is of no more use. A commit is
     requested once; without the broker's consent it raises TransientError.
     """
 
-    def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
+    def __init__(
+        self, settings: KafkaSettings, transactional_id: str, *, suspect_seconds: float = SUSPECT_SECONDS
+    ) -> None:
+        """A transaction that takes `suspect_seconds` or longer is read back, whoever asks for it."""
         self._settings = settings
+        self._suspect_seconds = suspect_seconds
         self._limit = settings.request_timeout_seconds
         self._id = transactional_id
         self._producer = AIOKafkaProducer(
@@ -97,7 +105,7 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
 
     async def __aenter__(self) -> Self:
         try:
-            async with self._guarded():
+            async with self._guarded(), hanging_ended(self._settings, self._id, self._producer):
                 await self._producer.start()
         # Also when cancelled: nobody else holds the producer that was begun.
         except BaseException:
@@ -118,9 +126,12 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
     async def transaction(self, *, read_back_seconds: float | None = None) -> AsyncIterator[Transaction]:
         """A unit of work: committed when the block ends; left to the next fence when the block fails.
 
-        With `read_back_seconds` a committed read has shown it in every partition on return: a broker may
-        acknowledge a commit and roll it back. Raises TransientError when none does so in that time.
+        With `read_back_seconds`, or after a long wait, a committed read has shown it in every partition on
+        return: a broker may acknowledge a commit and roll it back. Raises TransientError when none does so in
+        that time.
         """
+        clock = asyncio.get_running_loop().time
+        began = clock()
         async with self._guarded():
             await self._producer.begin_transaction()
         work = Transaction(self._producer, limit_seconds=self._limit)
@@ -130,6 +141,8 @@ class TransactionalProducer(AbstractAsyncContextManager["TransactionalProducer"]
         async with self._guarded():
             await work.flush()
             await self._producer.commit_transaction()
+        if read_back_seconds is None and clock() - began >= self._suspect_seconds:
+            read_back_seconds = self._limit
         if read_back_seconds is not None:
             await require_committed(self._settings, work.written, seconds=read_back_seconds)
 
