@@ -69,10 +69,10 @@ def owner(settings: KafkaSettings, topics: tuple[str, str]) -> TransactionalProd
     return TransactionalProducer(settings, f"owner-{topics[0]}")
 
 
-def added(topic: str) -> bytes:
-    """The body of an answer to AddPartitionsToTxn: throttle time, one topic, partition 0 without an error."""
+def added(topic: str, partition: int = 0) -> bytes:
+    """The body of an answer to AddPartitionsToTxn: throttle time, one topic and partition, no error."""
     name = topic.encode()
-    return struct.pack(f">iih{len(name)}siih", 0, 1, len(name), name, 1, 0, 0)
+    return struct.pack(f">iih{len(name)}siih", 0, 1, len(name), name, 1, partition, 0)
 
 
 @asynccontextmanager
