@@ -8,12 +8,11 @@ from k2common.kafka.follower import Follower
 from k2common.kafka.producer import TransactionalProducer
 from k2common.schemas.datasets import CLAIMS
 from k2common.testing.kafka_proxy import ApiKey, Fault, KafkaProxy
-from ulid import ULID
 
 from .conftest import Gateway
 from .test_acknowledgements import body, post, ready, until
 
-UNKNOWN = str(ULID())
+UNKNOWN = "01J00000000000000000000000"
 
 
 @pytest.mark.parametrize(
