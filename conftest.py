@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from k2common.settings.loopback import exclude_host
 from xdist.scheduler import LoadScopeScheduling
 
-ONE_FLEET = ("tests/contract/", "tests/e2e/")
-"""Folders whose tests share one fleet."""
+ONE_WORKER = ("tests/chaos/", "tests/contract/", "tests/e2e/")
+"""Folders whose tests share one fleet, or would each take both processors with what they kill."""
 
 settings.register_profile("k2", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("full", settings.get_profile("k2"), max_examples=100)
@@ -23,14 +23,14 @@ exclude_host(os.environ, "127.0.0.1")
 
 
 class WholeModules(LoadScopeScheduling):
-    """Gives each worker whole modules, or whole folders where they share a fleet, in the order of collection.
+    """Gives each worker whole modules, or whole folders of `ONE_WORKER`, in the order of collection.
 
-    With `--no-loadscope-reorder`; the long ones are named first, so that short ones fill up the end.
+    With `--no-loadscope-reorder`; the long ones come first, so that short ones fill up the end.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return next((folder for folder in ONE_FLEET if module.startswith(folder)), module)
+        return next((folder for folder in ONE_WORKER if module.startswith(folder)), module)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> WholeModules:
