@@ -48,6 +48,7 @@ async def sessions(stack: LocalStack, proxy: KafkaProxy, tmp_path: Path) -> Sess
         replica=str(ULID()),
         clock=SystemClock(),
         most=10,
+        most_per_caller=10,
         age=timedelta(days=1),
     )
 
