@@ -99,9 +99,22 @@ async def finished(gateway: httpx.AsyncClient, upload_id: str) -> None:
         await asyncio.sleep(0.1)
 
 
-async def first_read(query: httpx.AsyncClient, symbol: str, spans: InMemorySpanExporter, count: int) -> None:
-    """Ask until `count` first reads were told; the announcement may come a moment after the receipt."""
-    while len([s for s in spans.get_finished_spans() if s.name == "first read"]) < count:
+def is_read(spans: InMemorySpanExporter, upload_id: str) -> bool:
+    """Whether the trace in which the upload was settled has a first read."""
+    found = spans.get_finished_spans()
+    settled = {
+        span.context.trace_id
+        for span in found
+        if span.name == "settle upload" and (span.attributes or {}).get("k2.upload_id") == upload_id
+    }
+    return any(span.name == "first read" and span.context.trace_id in settled for span in found)
+
+
+async def first_read(
+    query: httpx.AsyncClient, symbol: str, spans: InMemorySpanExporter, upload_id: str
+) -> None:
+    """Ask until the upload's first read is there; the announcement may come a moment after the receipt."""
+    while not is_read(spans, upload_id):
         answer = await query.get("/v1/trades", params={"symbols": symbol, "start": "2023-11-14"})
         assert answer.status_code == 200, answer.text
         await asyncio.sleep(0.05)
@@ -135,13 +148,13 @@ async def scenario(spans: InMemorySpanExporter, first: str, again: str, text: st
         await opened.enter_async_context(running(*found["loader"]))
         async with running(*found["sink"]):
             await finished(gateway, one)
-        await first_read(query, "TRACED", spans, 1)
+        await first_read(query, "TRACED", spans, one)
         # Another sink reads the same statuses again; the same file comes again in another trace.
         async with running(*found["sink"]):
             assert await post(gateway, "TRACED", again) == one
             two = await post(gateway, "BEGUN", None)
             await finished(gateway, two)
-        await first_read(query, "BEGUN", spans, 2)
+        await first_read(query, "BEGUN", spans, two)
     return {"one": one, "two": two}
 
 
