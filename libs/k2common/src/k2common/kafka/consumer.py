@@ -184,6 +184,9 @@ class Membership(AbstractAsyncContextManager["Membership"]):
             # Nothing is polled here; the heartbeat alone says that this member lives.
             max_poll_interval_ms=NEVER_MS,
             rebalance_timeout_ms=int(settings.request_timeout_seconds * 1000),
+            # A member that shared out by what a fenced broker said has given nobody anything, and nothing is
+            # fetched that could fail: only its next look at the topics shares out anew.
+            metadata_max_age_ms=int(settings.session_timeout_seconds * 1000),
         )
         self._listener.consumer = self._consumer
 
