@@ -159,7 +159,11 @@ class KafkaProxy(AbstractAsyncContextManager["KafkaProxy"]):
         writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        broker = _BrokerConnection(*await asyncio.open_connection(*self._broker))
+        try:
+            broker = _BrokerConnection(*await asyncio.open_connection(*self._broker))
+        except OSError:
+            # The broker is down: the client's connection is closed, as the broker's port would do.
+            return
         pending: dict[int, int] = {}
         lost: set[int] = set()
         answers = asyncio.create_task(self._answer(broker.reader, writer, pending, lost))
