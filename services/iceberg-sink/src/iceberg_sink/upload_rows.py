@@ -19,11 +19,11 @@ from k2common.columnar.encode import RecordEncoder
 from k2common.columnar.record_batch import FetchedBatch, encode_batches, keys_of
 from k2common.errors import DataFault, RecordError
 from k2common.iceberg.archive import Archive, ContentGone
-from k2common.layouts.cutter import CutPosition, cut, read_header
+from k2common.layouts.cutter import read_header
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import parse
 from k2common.layouts.upload import UploadSpec
+from k2common.layouts.whole_file import parsed_chunks
 from k2common.schemas.datasets import REJECTS, Dataset, avro_schema
 
 from iceberg_sink.lost_offsets import Lost, columns_of
@@ -80,20 +80,8 @@ class UploadRows:
         """Yield the rows chunk by chunk; their offsets count the rows of their partition."""
         layout = Layout.accepted(spec.layout_json)
         header = read_header(file, layout)
-        if header is None and layout.header:
-            return
         done: Counter[int] = Counter()
-        start = header.after if header else CutPosition()
-        for chunk in cut(file, start, delimiter=layout.delimiter):
-            parsed = parse(
-                chunk.payload,
-                layout=layout,
-                header=header.text if header else None,
-                first_byte=chunk.start.byte,
-                first_line=chunk.start.line,
-                spec=spec,
-                instruments=instruments,
-            )
+        for parsed in parsed_chunks(file, header, layout=layout, spec=spec, instruments=instruments):
             rows = parsed.rejects if self._dataset is REJECTS else parsed.rows
             if rows.num_rows:
                 yield self._decoded(rows, done)

@@ -9,11 +9,11 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 from k2common.errors import RecordError
-from k2common.layouts.cutter import CHUNK_BYTES, CutPosition, Header, cut, read_header
+from k2common.layouts.cutter import Header, read_header
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import parse
 from k2common.layouts.upload import UploadSpec
+from k2common.layouts.whole_file import parsed_chunks
 
 from ingest_gateway.rejects import COLUMNS
 
@@ -30,23 +30,10 @@ def trial(
     Raises UnparseableError when the layout cannot read the file, RecordError for a record that is too long.
     """
     layout = Layout.accepted(spec.layout_json)
-    # A file without a record, where the layout has a header, is blank lines and a byte order mark at most.
-    is_blank = header is None and layout.header
-    start = header.after if header else CutPosition()
     rows: Counter[str] = Counter(read=0, accepted=0, rejected=0, filtered=0)
     errors: Counter[tuple[str | None, str]] = Counter()
     rejects: list[Mapping[str, Any]] = []
-    chunks = () if is_blank else cut(file, start, delimiter=layout.delimiter, chunk_bytes=CHUNK_BYTES)
-    for chunk in chunks:
-        parsed = parse(
-            chunk.payload,
-            layout=layout,
-            header=header.text if header else None,
-            first_byte=chunk.start.byte,
-            first_line=chunk.start.line,
-            spec=spec,
-            instruments=instruments,
-        )
+    for parsed in parsed_chunks(file, header, layout=layout, spec=spec, instruments=instruments):
         for name in rows:
             rows[name] += getattr(parsed, f"rows_{name}")
         errors.update(parsed.errors)
@@ -71,18 +58,10 @@ def check_first_block(file: BinaryIO, spec: UploadSpec, header: Header | None) -
     Symbols are not looked up. Raises UnparseableError when the layout cannot read them.
     """
     layout = Layout.accepted(spec.layout_json)
-    start = header.after if header else CutPosition()
-    block = next(cut(file, start, delimiter=layout.delimiter, chunk_bytes=FIRST_BLOCK_BYTES), None)
-    if block is not None:
-        parse(
-            block.payload,
-            layout=layout,
-            header=header.text if header else None,
-            first_byte=block.start.byte,
-            first_line=block.start.line,
-            spec=spec,
-            instruments=None,
-        )
+    blocks = parsed_chunks(
+        file, header, layout=layout, spec=spec, instruments=None, chunk_bytes=FIRST_BLOCK_BYTES
+    )
+    next(blocks, None)
 
 
 def detected(

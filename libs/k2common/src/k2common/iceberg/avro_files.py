@@ -91,6 +91,7 @@ class _VerifiedIO(FileIO):
     def new_input(self, location: str) -> InputFile:
         return _MemoryInput(location, read_whole(self._files, location, table=self._table))
 
+    # pyiceberg's FileIO has these two; it calls neither to read manifests.
     def new_output(self, location: str) -> OutputFile:
         raise NotImplementedError("a reader writes no file")
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from k2common.columnar.encode import RecordEncoder
 from k2common.errors import RecordError
 from k2common.layouts.checks import GIVEN, LayoutError, symbols_of, target_types
-from k2common.layouts.cutter import CutPosition, cut, read_header
+from k2common.layouts.cutter import read_header
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import parse
 from k2common.layouts.upload import UploadSpec
+from k2common.layouts.whole_file import parsed_chunks
 from k2common.schemas.datasets import MARKET_DATASETS, REJECTS, avro_schema
 
 COLUMNS = ("a", "b", "c", "d", "e")
@@ -194,17 +194,7 @@ def _parsed(layout: Layout, data: bytes) -> None:
         header = read_header(io.BytesIO(data), layout)
     except RecordError:
         return
-    start = header.after if header else CutPosition()
-    for chunk in cut(io.BytesIO(data), start, delimiter=layout.delimiter):
-        parsed = parse(
-            chunk.payload,
-            layout=layout,
-            header=header.text if header else None,
-            first_byte=chunk.start.byte,
-            first_line=chunk.start.line,
-            spec=spec,
-            instruments=None,
-        )
+    for parsed in parsed_chunks(io.BytesIO(data), header, layout=layout, spec=spec, instruments=None):
         assert parsed.rows_read == parsed.rows_accepted + parsed.rows_rejected + parsed.rows_filtered
         for dataset, rows in ((MARKET_DATASETS[layout.dataset], parsed.rows), (REJECTS, parsed.rejects)):
             if rows.num_rows:
