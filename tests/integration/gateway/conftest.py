@@ -15,16 +15,9 @@ from k2common.runtime.service import Runtime
 from k2common.settings.load import load
 from k2common.testing.kafka_proxy import KafkaProxy
 from k2local.fleet import environment
-from k2local.settings import HOST
 from k2local.stack import LocalStack
 
 Gateway = Callable[[], AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-@pytest.fixture
-async def proxy(stack: LocalStack) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy((HOST, stack.settings.kafka_port)) as running:
-        yield running
 
 
 @pytest.fixture

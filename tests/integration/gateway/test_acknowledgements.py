@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,13 +22,10 @@ from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import CLAIM_PARTITIONS, CLAIMS
-from k2common.testing.kafka_proxy import ApiKey, Fault, KafkaProxy
+from k2common.testing.kafka_proxy import END_TXN_ACCEPTED, ApiKey, Fault, KafkaProxy
 from ulid import ULID
 
 from .conftest import Gateway
-
-COMMITTED = struct.pack(">ih", 0, 0)
-"""The body of an EndTxn answer without an error: throttle time, error code."""
 
 
 def body() -> bytes:
@@ -134,7 +130,7 @@ async def test_a_commit_that_never_happened_is_noticed_before_202(
     gateway: Gateway, settings: IngestGatewaySettings, proxy: KafkaProxy
 ) -> None:
     async with gateway() as client:
-        skipped = proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=COMMITTED)
+        skipped = proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=END_TXN_ACCEPTED)
         answer = await post(client, body())
         assert answer.status_code == 202, answer.text
         assert skipped.happened.is_set()
@@ -192,7 +188,11 @@ async def test_a_body_stays_until_a_committed_read_says_that_it_is_published(
         # The claim's commit happens; that of the chunks is acknowledged and does not.
         ends = iter(range(10))
         skipped = proxy.intercept(
-            ApiKey.END_TXN, Fault.ANSWERED, times=100, answer=COMMITTED, matches=lambda _: next(ends) > 0
+            ApiKey.END_TXN,
+            Fault.ANSWERED,
+            times=100,
+            answer=END_TXN_ACCEPTED,
+            matches=lambda _: next(ends) > 0,
         )
         answer = await post(client, content)
         assert answer.status_code == 202

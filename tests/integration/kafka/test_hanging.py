@@ -4,7 +4,6 @@ The coordinator is kept from knowing the partition: it decides on the rest and w
 broker that was frozen and fenced by its controller leaves the same behind.
 """
 
-import os
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,14 +20,8 @@ from k2common.kafka.topics import TopicAdmin
 from k2common.schemas.datasets import Topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.kafka_proxy import ApiKey, Fault, KafkaProxy
-from k2local.settings import HOST
 from k2local.stack import LocalStack
 
-from tests.conftest import GIVEN
-
-pytestmark = pytest.mark.skipif(
-    GIVEN in os.environ, reason="the proxy is for a broker that gives its address as 127.0.0.1"
-)
 VERIFICATION = "transaction.partition.verification.enable"
 """Without it a partition takes records of a transaction that the coordinator has not added it to."""
 
@@ -50,12 +43,6 @@ async def configure(settings: KafkaSettings, values: dict[str, str]) -> None:
         assert {error for answer in answers for error, *_ in answer.resources} == {0}
     finally:
         await admin.close()
-
-
-@pytest.fixture
-async def proxy(stack: LocalStack) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy((HOST, stack.settings.kafka_port)) as running:
-        yield running
 
 
 @pytest.fixture

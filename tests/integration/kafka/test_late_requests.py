@@ -2,9 +2,8 @@
 
 import asyncio
 import inspect
-import os
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
@@ -17,20 +16,7 @@ from k2common.kafka.topics import TopicAdmin
 from k2common.schemas.datasets import Topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.kafka_proxy import ApiKey, Fault, KafkaProxy
-from k2local.settings import HOST
 from k2local.stack import LocalStack
-
-from tests.conftest import GIVEN
-
-pytestmark = pytest.mark.skipif(
-    GIVEN in os.environ, reason="the proxy is for a broker that gives its address as 127.0.0.1"
-)
-
-
-@pytest.fixture
-async def proxy(stack: LocalStack) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy((HOST, stack.settings.kafka_port)) as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """An acknowledged commit that never happened, or not in every partition, is noticed by who reads it back."""
 
-import os
-import struct
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -15,23 +12,7 @@ from k2common.kafka.producer import TransactionalProducer
 from k2common.kafka.topics import TopicAdmin
 from k2common.schemas.datasets import Topic, dead_letter_topic_name
 from k2common.settings.kafka import KafkaSettings
-from k2common.testing.kafka_proxy import ApiKey, Fault, KafkaProxy
-from k2local.settings import HOST
-from k2local.stack import LocalStack
-
-from tests.conftest import GIVEN
-
-pytestmark = pytest.mark.skipif(
-    GIVEN in os.environ, reason="the proxy is for a broker that gives its address as 127.0.0.1"
-)
-COMMITTED = struct.pack(">ih", 0, 0)
-"""The body of an EndTxn answer without an error: throttle time, error code."""
-
-
-@pytest.fixture
-async def proxy(stack: LocalStack) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy((HOST, stack.settings.kafka_port)) as running:
-        yield running
+from k2common.testing.kafka_proxy import END_TXN_ACCEPTED, ApiKey, Fault, KafkaProxy
 
 
 @pytest.fixture
@@ -71,7 +52,7 @@ async def test_what_was_read_back_is_there_in_every_partition(
 async def test_a_commit_that_never_happened_fails(
     settings: KafkaSettings, topics: tuple[str, str], proxy: KafkaProxy
 ) -> None:
-    proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=COMMITTED)
+    proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=END_TXN_ACCEPTED)
     with pytest.raises(TransientError, match="cannot be read"):
         await write(settings, topics, read_back_seconds=0.5)
     # The next owner ends what is open; its own work is there.
@@ -96,7 +77,7 @@ async def test_a_message_is_passed_only_after_its_dead_letter_can_be_read(
         await work.send(topic, key=b"k", value=b"no record")
     record: ConsumerRecord = (await all_records(settings, topic, 0))[0]
     kept.skip(record, RecordError("no record"))
-    proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=COMMITTED)
+    proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=END_TXN_ACCEPTED)
     with pytest.raises(TransientError):
         await kept.keep()
     assert kept.first_pending(topic, 0) == record.offset

@@ -1,7 +1,6 @@
 """Rows whose marker was skipped, beside a committed position, are seen once the partition has an owner."""
 
 import asyncio
-import os
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,29 +12,22 @@ from k2common.kafka.consumer import MessageReader
 from k2common.kafka.producer import TransactionalProducer
 from k2common.schemas.datasets import CHUNKS, TRADES
 from k2common.testing.kafka_proxy import ApiKey, Fault, KafkaProxy, ProxiedRequest
-from k2local.settings import HOST
-from k2local.stack import LocalStack
 from ulid import ULID
 
-from tests.conftest import GIVEN
 from tests.integration.kafka.test_hanging import VERIFICATION, added, configure
 from tests.integration.loader.chunks import chunk, statuses_of
 
-pytestmark = pytest.mark.skipif(
-    GIVEN in os.environ, reason="the proxy is for a broker that gives its address as 127.0.0.1"
-)
 PARTITION = 2
 LIMIT_SECONDS = 60
 ROWS = TRADES.topic
 
 
 @pytest.fixture
-async def proxied(stack: LocalStack, tools: Tools) -> AsyncIterator[tuple[Tools, KafkaProxy]]:
+async def proxied(proxy: KafkaProxy, tools: Tools) -> AsyncIterator[tuple[Tools, KafkaProxy]]:
     """The tools of a loader behind a proxy, on a broker that takes rows of unknown transactions."""
     await configure(tools.settings.kafka, {VERIFICATION: "false"})
-    async with KafkaProxy((HOST, stack.settings.kafka_port)) as proxy:
-        kafka = tools.settings.kafka.model_copy(update={"bootstrap_servers": proxy.bootstrap_servers})
-        yield replace(tools, settings=tools.settings.model_copy(update={"kafka": kafka})), proxy
+    kafka = tools.settings.kafka.model_copy(update={"bootstrap_servers": proxy.bootstrap_servers})
+    yield replace(tools, settings=tools.settings.model_copy(update={"kafka": kafka})), proxy
     await configure(tools.settings.kafka, {})
 
 

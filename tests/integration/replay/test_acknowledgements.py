@@ -1,8 +1,5 @@
-"""A replay session that a client is told of, or told is gone, is so: whatever the broker rolls back."""
+"""A replay session that was answered exists, and a deleted one does not, whatever the broker rolls back."""
 
-import os
-import struct
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,26 +12,11 @@ from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import SystemClock
 from k2common.schemas.datasets import SESSIONS
 from k2common.settings.load import load
-from k2common.testing.kafka_proxy import ApiKey, Fault, KafkaProxy
+from k2common.testing.kafka_proxy import END_TXN_ACCEPTED, ApiKey, Fault, KafkaProxy
 from k2local.fleet import environment
-from k2local.settings import HOST
 from k2local.stack import LocalStack
 from replay_service.sessions import Session, Sessions
 from ulid import ULID
-
-from tests.conftest import GIVEN
-
-pytestmark = pytest.mark.skipif(
-    GIVEN in os.environ, reason="the proxy is for a broker that gives its address as 127.0.0.1"
-)
-COMMITTED = struct.pack(">ih", 0, 0)
-"""The body of an EndTxn answer without an error: throttle time, error code."""
-
-
-@pytest.fixture
-async def proxy(stack: LocalStack) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy((HOST, stack.settings.kafka_port)) as running:
-        yield running
 
 
 @pytest.fixture
@@ -71,7 +53,7 @@ async def test_a_session_is_created_and_deleted_only_where_a_committed_read_show
     session = Session(
         session_id=str(ULID()), state="open", request="{}", version="", created_at=now, updated_at=now
     )
-    proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=COMMITTED)
+    proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=END_TXN_ACCEPTED)
     with pytest.raises(TransientError):
         await sessions.create(session)
     with pytest.raises(TransientError):
@@ -79,7 +61,7 @@ async def test_a_session_is_created_and_deleted_only_where_a_committed_read_show
     await sessions.create(session)
     assert await stored(stack, session.session_id) == [True]
 
-    proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=COMMITTED)
+    proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, answer=END_TXN_ACCEPTED)
     with pytest.raises(TransientError):
         await sessions.delete(session.session_id)
     assert sessions.get(session.session_id) == session

@@ -1,15 +1,15 @@
-"""What a client is told was taken back or put back is so, whatever the broker rolls back."""
+"""A retraction or redrive that a client has an answer to takes effect, whatever the broker rolls back."""
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import iceberg_sink.app
 import ingest_gateway.app
 import pytest
-from iceberg_sink import app as sink
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
 from k2common.kafka.positions import all_records
@@ -17,16 +17,20 @@ from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import COMMANDS, DEAD_LETTERS, REDRIVES, TRADES
 from k2common.settings.load import load
-from k2common.testing.kafka_proxy import ApiKey, Fault, Interception, KafkaProxy, ProxiedRequest
+from k2common.testing.kafka_proxy import (
+    END_TXN_ACCEPTED,
+    ApiKey,
+    Fault,
+    Interception,
+    KafkaProxy,
+    ProxiedRequest,
+)
 from k2local.settings import HOST
 from k2local.stack import LocalStack
 
 from tests.integration.sink.conftest import running
 from tests.integration.sink.messages import SCHEMA, message, write
-from tests.integration.sink.test_dead_letters import LIMIT_SECONDS, counted, posted, redriven, rows
-
-COMMITTED = struct.pack(">ih", 0, 0)
-"""The body of an EndTxn answer without an error: throttle time, error code."""
+from tests.integration.sink.test_dead_letters import LIMIT_SECONDS, counted, listed, posted, redriven, rows
 
 
 def content() -> bytes:
@@ -48,13 +52,28 @@ def proxied(environ: Mapping[str, str], proxy: KafkaProxy) -> Mapping[str, str]:
     }
 
 
+@asynccontextmanager
+async def both(
+    *, gateway: Mapping[str, str], sink: Mapping[str, str]
+) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    """A gateway and a sink with these environments, for as long as a test may take."""
+    async with (
+        asyncio.timeout(LIMIT_SECONDS),
+        running(ingest_gateway.app.build, load(IngestGatewaySettings, gateway)) as first,
+        running(iceberg_sink.app.build, load(IcebergSinkSettings, sink)) as second,
+    ):
+        yield first, second
+
+
 def skip_commits(proxy: KafkaProxy, transactional_id: str, *, times: int = 1) -> Interception:
     """Acknowledge commits that never happen."""
 
     def matches(request: ProxiedRequest) -> bool:
         return transactional_id.encode() in request.frame
 
-    return proxy.intercept(ApiKey.END_TXN, Fault.ANSWERED, times=times, answer=COMMITTED, matches=matches)
+    return proxy.intercept(
+        ApiKey.END_TXN, Fault.ANSWERED, times=times, answer=END_TXN_ACCEPTED, matches=matches
+    )
 
 
 async def commands(settings: IngestGatewaySettings, upload_id: str) -> list[str]:
@@ -95,11 +114,7 @@ async def test_a_retraction_whose_commit_never_happened_is_written_again(
     environ: Mapping[str, str], proxied: Mapping[str, str], proxy: KafkaProxy
 ) -> None:
     settings = load(IngestGatewaySettings, environ)
-    async with (
-        asyncio.timeout(LIMIT_SECONDS),
-        running(ingest_gateway.app.build, load(IngestGatewaySettings, proxied)) as gateway,
-        running(sink.build, load(IcebergSinkSettings, environ)),
-    ):
+    async with both(gateway=proxied, sink=environ) as (gateway, _):
         upload_id = await committed(settings, gateway)
         skipped = skip_commits(proxy, "gateway-")
         answer = await retract(gateway, upload_id, 30)
@@ -111,11 +126,7 @@ async def test_a_retraction_that_no_committed_read_shows_is_503_and_takes_effect
     environ: Mapping[str, str], proxied: Mapping[str, str], proxy: KafkaProxy
 ) -> None:
     settings = load(IngestGatewaySettings, environ)
-    async with (
-        asyncio.timeout(LIMIT_SECONDS),
-        running(ingest_gateway.app.build, load(IngestGatewaySettings, proxied)) as gateway,
-        running(sink.build, load(IcebergSinkSettings, environ)),
-    ):
+    async with both(gateway=proxied, sink=environ) as (gateway, _):
         upload_id = await committed(settings, gateway)
         skipped = skip_commits(proxy, "gateway-", times=1000)
         answer = await retract(gateway, upload_id, 0)
@@ -146,16 +157,14 @@ async def test_no_message_is_passed_whose_dead_letter_was_rolled_back(
     environ: Mapping[str, str], proxied: Mapping[str, str], proxy: KafkaProxy
 ) -> None:
     settings = load(IcebergSinkSettings, environ)
-    async with (
-        asyncio.timeout(LIMIT_SECONDS),
-        running(ingest_gateway.app.build, load(IngestGatewaySettings, environ)) as gateway,
-        running(sink.build, load(IcebergSinkSettings, proxied)),
-    ):
+    async with both(gateway=environ, sink=proxied) as (gateway, client):
         upload_id = await posted(gateway, content())
         skipped = skip_commits(proxy, f"iceberg-sink-{TRADES.name}-")
         await write(settings.kafka, settings.registry, upload_id, [b"no record"])
         await counted(gateway, upload_id, committed=0, dead_lettered=1)
         assert skipped.happened.is_set()
+        # The table of dead letters is committed by itself, a little later.
+        await listed(client, upload_id=upload_id)
         (kept,) = rows(settings, DEAD_LETTERS.table, upload_id=upload_id)
         assert kept["message_value"] == b"no record"
 
@@ -164,11 +173,7 @@ async def test_a_redrive_that_no_committed_read_shows_is_503_and_takes_effect_wh
     environ: Mapping[str, str], proxied: Mapping[str, str], proxy: KafkaProxy
 ) -> None:
     settings = load(IcebergSinkSettings, environ)
-    async with (
-        asyncio.timeout(LIMIT_SECONDS),
-        running(ingest_gateway.app.build, load(IngestGatewaySettings, environ)) as gateway,
-        running(sink.build, load(IcebergSinkSettings, proxied)) as client,
-    ):
+    async with both(gateway=environ, sink=proxied) as (gateway, client):
         upload_id = await posted(gateway, content())
         await write(settings.kafka, settings.registry, upload_id, [b"no record"])
         await counted(gateway, upload_id, committed=0, dead_lettered=1)
@@ -184,11 +189,7 @@ async def test_a_final_receipt_whose_commit_never_happened_is_written_again(
     environ: Mapping[str, str], proxied: Mapping[str, str], proxy: KafkaProxy
 ) -> None:
     settings = load(IngestGatewaySettings, environ)
-    async with (
-        asyncio.timeout(LIMIT_SECONDS),
-        running(ingest_gateway.app.build, load(IngestGatewaySettings, proxied)) as gateway,
-        running(sink.build, load(IcebergSinkSettings, environ)),
-    ):
+    async with both(gateway=proxied, sink=environ) as (gateway, _):
         upload_id = await posted(gateway, content())
         await until_set(gateway, upload_id, "published_at")
         skipped = skip_commits(proxy, "gateway-")

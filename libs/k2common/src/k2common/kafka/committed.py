@@ -7,8 +7,7 @@ written per partition, so one message says nothing of the transaction's messages
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -16,6 +15,7 @@ from aiokafka.structs import RecordMetadata
 
 from k2common.errors import TransientError
 from k2common.kafka.closing import close_within
+from k2common.kafka.standalone import standalone_consumer, started_consumer
 from k2common.settings.kafka import KafkaSettings
 
 POLL_MILLISECONDS = 200
@@ -33,7 +33,7 @@ async def require_committed(
         place = TopicPartition(message.topic, message.partition)
         missing[place] = max(message.offset, missing.get(place, 0))
     try:
-        async with asyncio.timeout(seconds), _consumer(settings, "read_committed") as consumer:
+        async with asyncio.timeout(seconds), started_consumer(settings, "read_committed") as consumer:
             consumer.assign(list(missing))
             for place, offset in missing.items():
                 consumer.seek(place, offset)
@@ -79,7 +79,7 @@ class HighWatermarks:
     async def _started(self) -> AIOKafkaConsumer:
         async with self._lock:
             if self._consumer is None:
-                consumer = _new_consumer(self._settings, "read_uncommitted")
+                consumer = standalone_consumer(self._settings, "read_uncommitted")
                 try:
                     await consumer.start()
                 # Also when cancelled: nobody else holds the consumer that was begun.
@@ -94,26 +94,3 @@ class HighWatermarks:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await close_within(consumer.stop(), self._settings.request_timeout_seconds)
-
-
-@asynccontextmanager
-async def _consumer(settings: KafkaSettings, isolation: str) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = _new_consumer(settings, isolation)
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await close_within(consumer.stop(), settings.request_timeout_seconds)
-
-
-def _new_consumer(settings: KafkaSettings, isolation: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
-        group_id=None,
-        isolation_level=isolation,
-        auto_offset_reset="none",
-        enable_auto_commit=False,
-        request_timeout_ms=int(settings.request_timeout_seconds * 1000),
-        max_partition_fetch_bytes=settings.max_request_bytes,
-        retry_backoff_ms=10,
-    )

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from k2common.errors import SetupError, TransientError
-from k2common.kafka.closing import close_within
+from k2common.kafka.standalone import started_consumer
 from k2common.settings.kafka import KafkaSettings
 
 Decoded = TypeVar("Decoded")
@@ -73,7 +73,7 @@ async def log_start(settings: KafkaSettings, topic: str, partition: int) -> int:
     """
     place = TopicPartition(topic, partition)
     try:
-        async with _consumer(settings, "read_committed") as consumer:
+        async with started_consumer(settings, "read_committed") as consumer:
             return int((await consumer.beginning_offsets([place]))[place])
     except KafkaError as error:
         raise TransientError(f"the start of {place} could not be read: {error}") from error
@@ -91,7 +91,7 @@ async def high_watermarks(
     try:
         async with (
             asyncio.timeout(settings.request_timeout_seconds),
-            _consumer(settings, "read_uncommitted") as consumer,
+            started_consumer(settings, "read_uncommitted") as consumer,
         ):
             ends = await consumer.end_offsets(places)
     except (KafkaError, TimeoutError) as error:
@@ -106,9 +106,9 @@ async def _at_end(
     try:
         async with asyncio.timeout(settings.request_timeout_seconds):
             while True:
-                async with _consumer(settings, "read_uncommitted") as probe:
+                async with started_consumer(settings, "read_uncommitted") as probe:
                     high_watermark = (await probe.end_offsets([place]))[place]
-                async with _consumer(settings, "read_committed") as consumer:
+                async with started_consumer(settings, "read_committed") as consumer:
                     # Under read_committed this is the last stable offset.
                     stable = (await consumer.end_offsets([place]))[place]
                     if stable == high_watermark:
@@ -121,24 +121,6 @@ async def _at_end(
         raise TransientError(
             f"the end of {place} could not be read: {type(error).__name__} {error}"
         ) from error
-
-
-@asynccontextmanager
-async def _consumer(settings: KafkaSettings, isolation: str) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
-        group_id=None,
-        isolation_level=isolation,
-        auto_offset_reset="none",
-        enable_auto_commit=False,
-        request_timeout_ms=int(settings.request_timeout_seconds * 1000),
-        retry_backoff_ms=10,
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await close_within(consumer.stop(), settings.request_timeout_seconds)
 
 
 async def _read(

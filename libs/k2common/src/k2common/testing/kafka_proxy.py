@@ -34,6 +34,8 @@ class ApiKey(IntEnum):
     DESCRIBE_CLUSTER = 60
 
 
+END_TXN_ACCEPTED = struct.pack(">ih", 0, 0)
+"""The body of an answer to EndTxn without an error: throttle time, error code."""
 ADDRESSES = (ApiKey.METADATA, ApiKey.FIND_COORDINATOR, ApiKey.DESCRIBE_CLUSTER)
 """Their answers name the broker's address, which becomes the proxy's."""
 
