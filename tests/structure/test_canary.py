@@ -42,7 +42,11 @@ PRIVATE = {
     ("aiokafka", "kafka.end_txn", "_sender"): "the sender of a producer gets another end of transactions",
     ("aiokafka", "kafka.end_txn", "_do_txn_commit"): "the same, by its code with other names in it",
     ("aiokafka", "kafka.end_txn", "_txn_manager"): "a producer fails whose commit was not answered",
-    ("aiokafka", "kafka.hanging", "_txn_manager"): "the id and epoch of a producer that has fenced",
+    (
+        "aiokafka",
+        "kafka.hanging_transactions",
+        "_txn_manager",
+    ): "the id and epoch of a producer that has fenced",
     ("polars_avro", "columnar.container", "_avro_rs"): "records are read to Arrow, past polars' columns",
 }
 """Library, module and name: what it is used for."""

@@ -13,7 +13,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from k2common.errors import TransientError
-from k2common.kafka.hanging import LastTransaction
+from k2common.kafka.hanging_transactions import LastTransaction
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.kafka.topics import TopicAdmin

@@ -6,7 +6,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from k2common.errors import RecordError, TransientError
 from k2common.kafka.boundary import UndecodableMessages
-from k2common.kafka.committed import HighWatermarks
+from k2common.kafka.committed_reads import HighWatermarks
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.kafka.topics import TopicAdmin

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from csv_loader.partition import PartitionLoader, Tools
-from k2common.kafka.committed import HighWatermarks
+from k2common.kafka.committed_reads import HighWatermarks
 from k2common.kafka.consumer import MessageReader
 from k2common.kafka.producer import TransactionalProducer
 from k2common.schemas.datasets import CHUNKS, TRADES

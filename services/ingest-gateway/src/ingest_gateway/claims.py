@@ -18,7 +18,7 @@ from typing import Any, Self
 from k2common.columnar.partition import partition_of
 from k2common.errors import RecordError, TransientError
 from k2common.kafka.boundary import decode_boundary
-from k2common.kafka.committed import HighWatermarks
+from k2common.kafka.committed_reads import HighWatermarks
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.layouts.cutter import CutPosition

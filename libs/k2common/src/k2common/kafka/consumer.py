@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.errors import SetupError, TransientError
-from k2common.kafka.closing import close_within
+from k2common.kafka.bounded_close import close_within
 from k2common.kafka.raw import read_whole_batches
 from k2common.settings.kafka import KafkaSettings
 

@@ -28,7 +28,7 @@ from aiokafka.protocol.types import (
 )
 
 from k2common.errors import SetupError, TransientError
-from k2common.kafka.closing import close_within
+from k2common.kafka.bounded_close import close_within
 from k2common.settings.kafka import KafkaSettings
 
 UUID_BYTES = 16

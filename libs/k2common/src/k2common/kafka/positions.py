@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from k2common.errors import SetupError, TransientError
-from k2common.kafka.standalone import started_consumer
+from k2common.kafka.standalone_consumer import started_consumer
 from k2common.settings.kafka import KafkaSettings
 
 Decoded = TypeVar("Decoded")

@@ -18,10 +18,10 @@ from aiokafka.structs import RecordMetadata
 
 from k2common.columnar.record_batch import EncodedBatch
 from k2common.errors import Fenced, TransientError
-from k2common.kafka.closing import close_within
-from k2common.kafka.committed import require_committed
+from k2common.kafka.bounded_close import close_within
+from k2common.kafka.committed_reads import require_committed
 from k2common.kafka.end_txn import send_end_txn_once
-from k2common.kafka.hanging import hanging_ended
+from k2common.kafka.hanging_transactions import hanging_ended
 from k2common.kafka.raw import ReadyBatch
 from k2common.settings.kafka import KafkaSettings
 

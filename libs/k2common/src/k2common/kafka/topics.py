@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from k2common.errors import SetupError, TransientError
-from k2common.kafka.closing import close_within
+from k2common.kafka.bounded_close import close_within
 from k2common.schemas.datasets import Topic
 from k2common.settings.kafka import KafkaSettings
 

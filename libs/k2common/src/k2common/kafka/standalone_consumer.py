@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
 
-from k2common.kafka.closing import close_within
+from k2common.kafka.bounded_close import close_within
 from k2common.settings.kafka import KafkaSettings
 
 

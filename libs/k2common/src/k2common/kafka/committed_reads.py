@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from k2common.errors import TransientError
-from k2common.kafka.closing import close_within
-from k2common.kafka.standalone import standalone_consumer, started_consumer
+from k2common.kafka.bounded_close import close_within
+from k2common.kafka.standalone_consumer import standalone_consumer, started_consumer
 from k2common.settings.kafka import KafkaSettings
 
 POLL_MILLISECONDS = 200

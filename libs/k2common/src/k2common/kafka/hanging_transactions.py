@@ -26,7 +26,7 @@ from aiokafka.errors import (
 )
 
 from k2common.errors import TransientError
-from k2common.kafka.closing import close_within
+from k2common.kafka.bounded_close import close_within
 from k2common.kafka.txn_protocol import (
     DescribeProducersRequest,
     DescribeTransactionsRequest,
