@@ -43,5 +43,5 @@ LAYOUTS = (k2_file, databento_file, tardis_file)
 
 
 def file_of(number: int) -> tuple[bytes, dict[str, str]]:
-    """The file `number`, of each layout by turns, and the parameters of its upload."""
+    """The file `number`, of the layouts in rotation, and the parameters of its upload."""
     return LAYOUTS[number % len(LAYOUTS)](number)

@@ -145,7 +145,7 @@ class TableRepair:
         known = await evidence.known_uploads(wanted)
         unknown = {upload for upload in wanted & found.head.hidden.keys() if upload not in known.specs}
         return KnownUploads(
-            specs={**known.specs, **await evidence.specs_of_chunks(unknown)}, taken_back=known.taken_back
+            specs={**known.specs, **await evidence.specs_of_chunks(unknown)}, withdrawn=known.withdrawn
         )
 
     def _groups(self, found: LostFiles, named: Mapping[str, NamedRows]) -> list[_Group]:

@@ -27,7 +27,7 @@ from k2common.settings.kafka import KafkaSettings
 READ_RECORDS = 500
 READ_WAIT_SECONDS = 0.1
 BATCH_FIELDS = 5
-TAKEN_BACK = frozenset({"failed", "cancelled", "retracted"})
+WITHDRAWN = frozenset({"failed", "cancelled", "retracted"})
 
 Position: TypeAlias = tuple[int, int, int]
 """Epoch, partition, offset."""
@@ -48,17 +48,17 @@ class NamedRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownUploads:
-    """The uploads that were asked for, and all that were taken back or replaced by another."""
+    """The uploads that were asked for, and all that failed, were cancelled, retracted or replaced."""
 
     specs: Mapping[str, UploadSpec]
-    taken_back: Set[str]
+    withdrawn: Set[str]
 
     def is_purged(self, upload_id: str, hidden: Set[str]) -> bool:
         """Whether rows of the upload left the table for good, by what the table's head hides.
 
-        Its key may have been claimed again since, which only an upload that is taken back allows.
+        Its key may have been claimed again since, which only a withdrawn upload allows.
         """
-        gone = upload_id in self.taken_back or upload_id not in self.specs
+        gone = upload_id in self.withdrawn or upload_id not in self.specs
         return gone and upload_id not in hidden
 
 
@@ -94,16 +94,16 @@ class UploadEvidence:
     async def known_uploads(self, wanted: Set[str]) -> KnownUploads:
         """Return what the claims, or else the chunks, say of these uploads. Raises TransientError."""
         specs: dict[str, UploadSpec] = {}
-        taken_back: set[str] = set()
+        withdrawn: set[str] = set()
         async for claim in self._messages(CLAIMS, self._claims):
             upload = claim["upload"]
             if upload["upload_id"] in wanted:
                 specs[upload["upload_id"]] = UploadSpec.from_avro(upload)
-            if claim["outcome"] in TAKEN_BACK:
-                taken_back.add(upload["upload_id"])
+            if claim["outcome"] in WITHDRAWN:
+                withdrawn.add(upload["upload_id"])
             if upload["replaces"] is not None and claim["outcome"] in ("committed", "retracted"):
-                taken_back.add(upload["replaces"])
-        return KnownUploads(specs=specs, taken_back=taken_back)
+                withdrawn.add(upload["replaces"])
+        return KnownUploads(specs=specs, withdrawn=withdrawn)
 
     async def specs_of_chunks(self, wanted: Set[str]) -> Mapping[str, UploadSpec]:
         """Return what the chunks that Kafka still holds say of these uploads. Raises TransientError."""

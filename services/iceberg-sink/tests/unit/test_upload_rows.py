@@ -175,8 +175,8 @@ def test_a_receipt_names_the_rows_of_an_upload_whose_statuses_are_not_whole() ->
     assert of("ingest.rejects.v1", "rejected", {}) == [[1, 0, 1, 50, 1]]
 
 
-def test_an_upload_that_was_taken_back_and_is_no_longer_hidden_was_purged() -> None:
-    known = KnownUploads(specs={"SHOWN": spec(), "BACK": spec()}, taken_back={"BACK"})
+def test_an_upload_that_was_withdrawn_and_is_no_longer_hidden_was_purged() -> None:
+    known = KnownUploads(specs={"SHOWN": spec(), "BACK": spec()}, withdrawn={"BACK"})
     asked = ("SHOWN", "BACK", "CLAIMED AGAIN")
     assert [known.is_purged(upload, set()) for upload in asked] == [False, True, True]
     assert [known.is_purged(upload, set(asked)) for upload in asked] == [False, False, False]

@@ -42,7 +42,7 @@ class Changes:
         """Order that the upload's rows are hidden from the next commit on; ordering it again changes nothing.
 
         A committed read has shown claim and command on return. Raises Problem 409 for an upload that is not
-        committed, TransientError when Kafka is away.
+        committed, TransientError when Kafka is unavailable.
         """
         text = receipt(upload, self._tracker)
         if text["state"] == "retracted":
@@ -76,7 +76,7 @@ class Changes:
         """End an upload before it is committed; whether it was in time, its receipt tells.
 
         A committed read has shown claim and command, or terminal chunk, on return.
-        Raises Problem 409 for one that is committed, TransientError when Kafka is away.
+        Raises Problem 409 for one that is committed, TransientError when Kafka is unavailable.
         """
         while True:
             state = receipt(upload, self._tracker)["state"]

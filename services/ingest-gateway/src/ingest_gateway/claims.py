@@ -257,7 +257,7 @@ class Journal:
         known, with the claim as it was found; it must know its own work again. Where it returns None or
         raises, the claim was the last of its topic. With `read_back` a committed read has shown the claim and
         the messages on return: a broker may roll back what it has acknowledged, and in one partition alone.
-        Raises TransientError when Kafka is away.
+        Raises TransientError when Kafka is unavailable.
         """
         partition = self._partition(key)
         deadline = self._clock.monotonic() + self._seconds
@@ -299,7 +299,7 @@ class Journal:
     async def read(self, key: str) -> Claim | None:
         """The present claim.
 
-        Raises TransientError when Kafka is away.
+        Raises TransientError when Kafka is unavailable.
         """
         return await self.write(key, lambda _: None)
 
