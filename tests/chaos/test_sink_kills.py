@@ -32,7 +32,7 @@ from tests.chaos.sinks import POINTS, UNEXPECTED, Sinks
 from tests.chaos.table_state import TableState, counted, partly_shown
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("CHAOS_KILLS", "12"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
 SECONDS_PER_KILL = 30
 SHARES = ",".join(f"{point}=0.03" for point in POINTS)
 REPLICAS = 3
