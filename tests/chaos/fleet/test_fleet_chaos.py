@@ -46,6 +46,8 @@ READY_SECONDS = 120
 FINAL_SECONDS = 180
 RECEIPT_SECONDS = 90
 """Less than a request of the test may take: a receipt that is not final is compared as it is."""
+VISIBLE_SECONDS = 60
+"""A reader sees a commit or a repair seconds after it; much more than that on a slow machine."""
 UPLOADERS = 2
 DAMAGED_SECONDS = 3
 ENVIRON = {
@@ -232,26 +234,18 @@ def inflict(faults: Faults, killers: Sequence[Callable[[], None]]) -> None:
 
 
 def verify(doubled: Doubled, uploads: Sequence[Upload], observations: Observations) -> str:
-    """Compare every receipt and every row with what was sent; returns the sums."""
-    rows = rows_by_upload(doubled)
+    """Compare every receipt, reject report and row with what was sent; returns the sums."""
+    for upload in uploads:
+        verify_receipt(doubled, upload, observations)
+    rows = final_rows(doubled, uploads)
     lost = twice = 0
     for upload in uploads:
-        receipt = doubled.fleet.receipt(upload.upload_id, seconds=RECEIPT_SECONDS)
-        expected_state = "retracted" if upload.is_retracted else "committed"
-        if receipt["state"] != expected_state:
-            observations.violation(f"{upload.upload_id}: {receipt['state']}, not {expected_state}")
-        counts = receipt["rows"]
-        sent = (len(upload.accepted_lines), len(upload.rejected_lines))
-        if (counts["committed"], counts["rejected"]) != sent:
-            observations.violation(f"{upload.upload_id}: {counts}, sent {sent}")
         found = rows.pop(upload.upload_id, Counter())
-        expected = upload.accepted_lines if upload.is_visible_at_the_end else frozenset[int]()
+        expected = visible_lines(upload)
         lost += len(expected - found.keys())
         twice += found.total() - len(found)
         if found.keys() - expected:
             observations.violation(f"{upload.upload_id} shows rows that it must not show")
-        if rejected_lines(doubled, upload) != Counter(upload.rejected_lines):
-            observations.violation(f"{upload.upload_id}: other rejects than were sent")
     if rows:
         observations.violation(f"rows of unknown uploads: {list(rows)}")
     if lost or twice:
@@ -262,11 +256,45 @@ def verify(doubled: Doubled, uploads: Sequence[Upload], observations: Observatio
     return f"lost {lost}, doubled {twice}"
 
 
-def rows_by_upload(doubled: Doubled) -> dict[str, Counter[int]]:
-    """The lines of every visible row, by upload."""
+def verify_receipt(doubled: Doubled, upload: Upload, observations: Observations) -> None:
+    """Compare the receipt, once it is final, and the reject report with what was sent."""
+    receipt = doubled.fleet.receipt(upload.upload_id, seconds=RECEIPT_SECONDS)
+    expected_state = "retracted" if upload.is_retracted else "committed"
+    if receipt["state"] != expected_state:
+        observations.violation(f"{upload.upload_id}: {receipt['state']}, not {expected_state}")
+    counts = receipt["rows"]
+    sent = (len(upload.accepted_lines), len(upload.rejected_lines))
+    if (counts["committed"], counts["rejected"]) != sent:
+        observations.violation(f"{upload.upload_id}: {counts}, sent {sent}")
+    if rejected_lines(doubled, upload) != Counter(upload.rejected_lines):
+        observations.violation(f"{upload.upload_id}: other rejects than were sent")
+
+
+def visible_lines(upload: Upload) -> frozenset[int]:
+    """The lines of the upload that readers see once all is over."""
+    return upload.accepted_lines if upload.is_visible_at_the_end else frozenset()
+
+
+def final_rows(doubled: Doubled, uploads: Sequence[Upload]) -> dict[str, Counter[int]]:
+    """The lines of every visible row by upload, once the readers see what they must, or when time is up."""
+    expected = {upload.upload_id: Counter(lines) for upload in uploads if (lines := visible_lines(upload))}
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while True:
+        found = rows_by_upload(doubled)
+        if found is not None and (found == expected or time.monotonic() > deadline):
+            return found
+        assert time.monotonic() < deadline, "the readers see a damaged file, though it was repaired"
+        time.sleep(0.5)
+
+
+def rows_by_upload(doubled: Doubled) -> dict[str, Counter[int]] | None:
+    """The lines of every visible row, by upload; None while readers still know a repaired file as damaged."""
     found: dict[str, Counter[int]] = defaultdict(Counter)
     for dataset in ("trades", "quotes"):
         answer = doubled.fleet.get("query-service", f"/v1/{dataset}", format="csv", fields="upload_id,line")
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            assert answer.json()["code"] == "DATA_DAMAGED", answer.text
+            return None
         assert answer.status_code == httpx.codes.OK, answer.text
         for row in csv.DictReader(io.StringIO(answer.text)):
             found[row["upload_id"]][int(row["line"])] += 1
