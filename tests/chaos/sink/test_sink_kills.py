@@ -27,11 +27,11 @@ from k2local.ports import free_port
 from k2local.settings import LocalSettings
 from k2local.stack import LocalStack
 
-from tests.chaos.publisher import Publisher
-from tests.chaos.sinks import POINTS, UNEXPECTED, Sinks
-from tests.chaos.table_state import TableState, counted, partly_shown
+from tests.chaos.sink.publisher import Publisher
+from tests.chaos.sink.sinks import POINTS, UNEXPECTED, Sinks
+from tests.chaos.sink.table_state import TableState, counted, partly_shown
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
 SECONDS_PER_KILL = 30
 SHARES = ",".join(f"{point}=0.03" for point in POINTS)

@@ -19,7 +19,7 @@ from k2common.iceberg.rows import shown
 from k2common.schemas.datasets import TRADES
 from k2common.versions import Version
 
-from tests.chaos.publisher import Publisher, Upload
+from tests.chaos.sink.publisher import Publisher, Upload
 
 COLUMNS = ("kafka_epoch", "kafka_partition", "kafka_offset", "upload_id", "line")
 
