@@ -14,6 +14,18 @@ from k2local.fleet import SERVICES, environment
 from k2local.testing import Fleet
 
 READY_SECONDS = 90
+SMALL_STEPS = {
+    # Many small steps, so that kills fall between and into them; dead members are soon missed.
+    "K2_GATEWAY__CHUNKS_PER_TRANSACTION": "1",
+    "K2_LOADER__CHUNKS_PER_TRANSACTION": "1",
+    "K2_KAFKA__SESSION_TIMEOUT_SECONDS": "6",
+    # A neighbour that hangs is soon noticed.
+    "K2_KAFKA__REQUEST_TIMEOUT_SECONDS": "5",
+    # Few live snapshots, so that those of earlier versions are soon expired.
+    "K2_ICEBERG__LIVE_SNAPSHOTS": "3",
+    "K2_SINK__IDLE_COMMIT_SECONDS": "2",
+}
+"""Settings of a fleet whose processes are killed."""
 
 
 @dataclass

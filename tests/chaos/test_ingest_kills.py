@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,35 +11,24 @@ from random import Random
 import httpx
 import pytest
 from k2local.ports import free_port
-from k2local.testing import Fleet, running_fleet
+from k2local.testing import Fleet
 
-from tests.chaos.replicas import Replica
+from tests.chaos.replicas import SMALL_STEPS, Replica
 
-ROOT = Path(__file__).parents[2]
 UPLOADS = 5
 ROWS = 200_000
 KILLS = 20
 HEADER = "ts_event_ns,symbol,venue,price,size,trade_id,remark\n"
 REMARK = "x" * 100
 START = 1_700_000_000_000_000_000
-ENVIRON = {"K2_KAFKA__SESSION_TIMEOUT_SECONDS": "6", "K2_LOADER__CHUNKS_PER_TRANSACTION": "2"}
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
-    environ = {**ENVIRON, "K2_GATEWAY__CHUNKS_PER_TRANSACTION": "2"}
-    with running_fleet(tmp_path / "fleet", cache, environ=environ) as running:
-        yield running
 
 
 @pytest.fixture
 def others(fleet: Fleet, tmp_path: Path) -> Iterator[list[Replica]]:
     services = ["ingest-gateway", "csv-loader", "csv-loader"]
     ports = free_port(len(services))
-    environ = {**ENVIRON, "K2_GATEWAY__CHUNKS_PER_TRANSACTION": "2"}
     replicas = [
-        Replica(fleet, service, str(n), ports + n - 1, tmp_path, environ)
+        Replica(fleet, service, str(n), ports + n - 1, tmp_path, SMALL_STEPS)
         for n, service in enumerate(services, start=1)
     ]
     try:

@@ -1,37 +1,17 @@
 """Whatever is killed while an upload is on its way, each of its rows is there once."""
 
-import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from k2local.testing import Fleet, running_fleet
+from k2local.testing import Fleet
 
-ROOT = Path(__file__).parents[2]
 ROWS = 200_000
 ROUNDS = 3
 HEADER = "ts_event_ns,symbol,venue,price,size,trade_id,remark\n"
 REMARK = "x" * 150
 START = 1_700_000_000_000_000_000
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
-    environ = {
-        # Many small steps, so that kills fall between and into them; dead members are soon missed.
-        "K2_GATEWAY__CHUNKS_PER_TRANSACTION": "1",
-        "K2_LOADER__CHUNKS_PER_TRANSACTION": "1",
-        "K2_KAFKA__SESSION_TIMEOUT_SECONDS": "6",
-        # Few live snapshots, so that those of earlier versions are soon expired.
-        "K2_ICEBERG__LIVE_SNAPSHOTS": "3",
-        "K2_SINK__IDLE_COMMIT_SECONDS": "2",
-    }
-    with running_fleet(tmp_path, cache, environ=environ) as running:
-        yield running
 
 
 def content(rows: int, *, first: int = 0) -> bytes:

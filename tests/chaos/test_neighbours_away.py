@@ -1,29 +1,14 @@
 """Broker or registry hang: what was accepted goes on by itself afterwards, what was not was told so."""
 
-import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from k2local.testing import Fleet, running_fleet
+from k2local.testing import Fleet
 
-ROOT = Path(__file__).parents[2]
 ROWS = 60_000
 HEADER = "ts_event_ns,symbol,venue,price,size\n"
 START = 1_700_000_000_000_000_000
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    cache = Path(os.environ.get("K2_CACHE", ROOT / ".k2" / "cache")).resolve()
-    environ = {
-        "K2_GATEWAY__CHUNKS_PER_TRANSACTION": "1",
-        "K2_KAFKA__REQUEST_TIMEOUT_SECONDS": "3",
-    }
-    with running_fleet(tmp_path, cache, environ=environ) as running:
-        yield running
 
 
 def content(rows: int, symbol: str) -> bytes:
