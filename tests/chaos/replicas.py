@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 from k2local.fleet import SERVICES, environment
+from k2local.probes import answers_ok
 from k2local.testing import Fleet
 
 READY_SECONDS = 90
@@ -79,10 +79,7 @@ class Replica:
         """Return when it says that it is ready."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass
+            if answers_ok(f"{self.url}/readyz"):
+                return
             time.sleep(0.1)  # between looks at another process
         raise AssertionError(f"{self.service} {self.name} is not ready")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-import httpx
-
+from k2local.probes import answers_ok
 from k2local.process import Component
 from k2local.settings import HOST, LocalSettings
 from k2local.signing import signing_environment
@@ -51,7 +51,7 @@ def fleet_components(settings: LocalSettings) -> Sequence[Component]:
             port=_port(settings, name),
             cwd=settings.home,
             log=settings.home / "logs" / f"{name}.log",
-            ready=_answers_ready(f"{service_url(settings, name)}/readyz"),
+            ready=partial(answers_ok, f"{service_url(settings, name)}/readyz"),
             environ={**environment(settings), "K2_HTTP__PORT": str(_port(settings, name))},
             stop_seconds=30,
         )
@@ -61,14 +61,3 @@ def fleet_components(settings: LocalSettings) -> Sequence[Component]:
 
 def _port(settings: LocalSettings, name: str) -> int:
     return settings.services_port + list(SERVICES).index(name)
-
-
-class _answers_ready:  # noqa: N801 - used as a function
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __call__(self) -> bool:
-        try:
-            return httpx.get(self._url, trust_env=False, timeout=2).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False

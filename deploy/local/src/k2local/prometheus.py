@@ -14,12 +14,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 from k2common.errors import SetupError
 
+from k2local.probes import answers_ok
 from k2local.process import Component, Process
 from k2local.settings import HOST
 
@@ -124,19 +126,9 @@ def prometheus_component(programs: Programs, config: Path, *, home: Path, port: 
         port=port,
         cwd=home,
         log=home / "prometheus.log",
-        ready=lambda: _is_ready(port),
+        ready=partial(answers_ok, f"http://{HOST}:{port}/-/ready"),
         start_seconds=START_SECONDS,
     )
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        return (
-            httpx.get(f"http://{HOST}:{port}/-/ready", trust_env=False, timeout=2).status_code
-            == httpx.codes.OK
-        )
-    except httpx.TransportError:
-        return False
 
 
 class Prometheus:

