@@ -33,7 +33,7 @@ async def build(settings, runtime):
     if KIND == "waiting" and not Path(__file__).with_name("neighbour").exists():
         raise TransientError("the registry does not answer")
     async def loop():
-        if KIND == "misconfigured":
+        if KIND.startswith("misconfigured"):
             raise SetupError("no such topic")
         if KIND == "crashing":
             raise ZeroDivisionError
@@ -42,8 +42,14 @@ async def build(settings, runtime):
         seen = {{"collected": len(gc.get_objects()), "kept": gc.get_freeze_count()}}
         await runtime.stop.wait()
         get_logger("loop").info("flushed", **seen, threshold=gc.get_threshold())
+    async def failing_when_ended():
+        try:
+            await runtime.stop.wait()
+        finally:
+            raise ZeroDivisionError
     app = create_app([], readiness=runtime.readiness, metrics=runtime.metrics)
-    yield Service(app=app, loops=[loop])
+    others = [failing_when_ended] if KIND == "misconfigured and more" else []
+    yield Service(app=app, loops=[loop, *others])
     get_logger("build").info("closed")
 
 run_service(ServiceBlocks, build, name="example", guard=HostGuard)
@@ -100,8 +106,16 @@ def test_full_collections_are_rare_and_look_at_nothing_that_the_start_made(tmp_p
 def test_a_failing_loop_ends_the_process(tmp_path: Path, kind: str, code: int) -> None:
     with start(tmp_path, kind, environment(free_port())) as process:
         _, errors = process.communicate(timeout=30)
-    assert process.returncode == code
+    assert process.returncode == code, errors
     assert ("no such topic" if code == 78 else "ZeroDivisionError") in errors
+
+
+def test_a_fault_of_the_configuration_decides_the_exit_code_and_hides_no_other(tmp_path: Path) -> None:
+    with start(tmp_path, "misconfigured and more", environment(free_port())) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 78, errors
+    assert "no such topic" in errors
+    assert "ZeroDivisionError" in errors
 
 
 def test_a_drain_that_takes_too_long_ends_with_75(tmp_path: Path) -> None:

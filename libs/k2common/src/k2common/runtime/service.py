@@ -115,8 +115,14 @@ def run_service(
             metrics = ServiceMetrics(service=name)
             door = Door(metrics.registry, guard=partial(guard, settings=settings.http))
             asyncio.run(_run(settings, build, metrics, door))
-    except* SetupError as group:
-        log.error("the service cannot run as configured", error="; ".join(map(str, _leaves(group))))
+    except BaseExceptionGroup as group:
+        faults, others = group.split(SetupError)
+        if faults is None:
+            raise
+        if others is not None:
+            # What else failed while the service ended; the exit code stays that of the cause.
+            log.error("work failed while the service ended", exc_info=others)
+        log.error("the service cannot run as configured", error="; ".join(map(str, _leaves(faults))))
         sys.exit(EXIT_SETUP)
     log.info("stopped")
     sys.exit(0)
