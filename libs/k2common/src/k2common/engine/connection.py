@@ -83,15 +83,16 @@ class Engine:
         self._least = self._budget.least_share(
             holders, wanted=min(LEAST_MEGABYTES, settings.memory_megabytes)
         )
-        self._all: list[Any] = []
-        self._idle: list[Any] = []
-        self._give_back(*self._take())
+        self._all: list[_Database] = []
+        self._idle: list[_Database] = []
+        self._budget.on_shortage(self._shrink_idle)
+        self._give_back(self._take())
 
     def query(self, sql: str, parameters: Mapping[str, Any]) -> Query:
         """A query that has not begun; values come as parameters, never in the text."""
-        database, megabytes = self._take()
-        done = partial(self._give_back, database, megabytes)
-        return Query(database.cursor(), sql, parameters, done=done)
+        database = self._take()
+        done = partial(self._give_back, database)
+        return Query(database.connection.cursor(), sql, parameters, done=done)
 
     def use(self) -> EngineUse:
         """What the databases hold now, as they say themselves."""
@@ -99,7 +100,7 @@ class Engine:
             databases = list(self._all)
         used = spilled = 0
         for database in databases:
-            with database.cursor() as cursor:
+            with database.connection.cursor() as cursor:
                 of_one = cursor.execute(USE).fetchone()
             used, spilled = used + int(of_one[0]), spilled + int(of_one[1])
         allowed = min(self._budget.total, len(databases) * self._settings.memory_megabytes) * 10**6
@@ -108,29 +109,46 @@ class Engine:
     def close(self) -> None:
         """Give up the databases."""
         for database in self._all:
-            database.close()
+            database.connection.close()
 
-    def _take(self) -> tuple[Any, int]:
-        """An idle database or a new one, and its limit of memory."""
-        megabytes = self._budget.take(self._least, self._settings.memory_megabytes)
+    def _take(self) -> _Database:
+        """An idle database or a new one, with as much memory as there is for it."""
         with self._lock:
             database = self._idle.pop() if self._idle else None
-            if database is None:
-                database = open_database(self._settings, self._warehouse)
+        if database is None:
+            database = _Database(open_database(self._settings, self._warehouse))
+            database.limit(self._least)
+            with self._lock:
                 self._all.append(database)
-        _limit(database, megabytes)
-        return database, megabytes
+        database.limit(self._budget.take(database.megabytes, self._settings.memory_megabytes))
+        return database
 
-    def _give_back(self, database: Any, megabytes: int) -> None:
-        # The lower limit also makes the engine return to the system what its allocator has kept.
-        _limit(database, self._least)
-        self._budget.give_back(megabytes, self._least)
+    def _give_back(self, database: _Database) -> None:
+        # It keeps its memory: another limit for each query takes a third of the time of a small one.
         with self._lock:
             self._idle.append(database)
 
+    def _shrink_idle(self) -> None:
+        """Leave the idle databases their least share; the engine returns to the system what it had kept."""
+        with self._lock:
+            for database in self._idle:
+                kept = database.megabytes
+                database.limit(self._least)
+                self._budget.give_back(kept, self._least)
 
-def _limit(database: Any, megabytes: int) -> None:
-    database.execute(f"SET GLOBAL memory_limit = '{megabytes}MB'")
+
+@dataclass(slots=True)
+class _Database:
+    """A database in memory and the megabytes that it has of the budget."""
+
+    connection: Any
+    megabytes: int = 0
+
+    def limit(self, megabytes: int) -> None:
+        """Let it use so much memory."""
+        if megabytes != self.megabytes:
+            self.connection.execute(f"SET GLOBAL memory_limit = '{megabytes}MB'")
+            self.megabytes = megabytes
 
 
 def open_database(settings: EngineSettings, warehouse: IcebergSettings | None) -> Any:

@@ -47,8 +47,26 @@ def test_all_queries_together_have_the_budget_and_one_alone_has_its_own_limit() 
     assert sum(limits) <= 1300
     with engine.query(sql, {}) as query:
         assert round(megabytes(query.table()["limit_"][0].as_py())) == settings.memory_megabytes
-    # Idle databases are down to their least share, by which the allocator lets go of what it kept.
-    for database in engine._idle:  # noqa: SLF001
-        (limit,) = database.execute(sql).fetchone()
-        assert round(megabytes(limit)) <= LEAST_MEGABYTES
+    engine.close()
+
+
+def limits_of_idle(engine: Engine) -> list[int]:
+    sql = "SELECT current_setting('memory_limit')"
+    found = [database.connection.execute(sql).fetchone() for database in engine._idle]  # noqa: SLF001
+    return [round(megabytes(limit)) for (limit,) in found]
+
+
+def test_an_idle_database_keeps_its_memory_until_another_holder_of_the_budget_needs_it() -> None:
+    budget = MemoryBudget(1300)
+    stranger = budget.least_share(1, wanted=64)
+    engine = Engine(EngineSettings(memory_megabytes=512), budget=budget)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(engine.query("SELECT 1", {}))
+    kept = limits_of_idle(engine)
+    assert max(kept) == 512
+    taken = budget.take(stranger, 900)
+    assert max(limits_of_idle(engine)) <= LEAST_MEGABYTES
+    assert taken > 512
+    assert taken + sum(limits_of_idle(engine)) <= 1300
     engine.close()
