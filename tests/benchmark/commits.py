@@ -19,14 +19,14 @@ from statistics import median
 
 from iceberg_sink.recorded import Recorded
 from k2common.errors import TransientError
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.inventory import inventory
-from k2common.iceberg.orphans import Sweeper
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import Bounds
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.inventory import inventory
+from k2common.iceberg.maintenance.orphan_files import Sweeper
+from k2common.iceberg.maintenance.rewrite import Bounds
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.schemas.datasets import TRADES, VERSIONS, Dataset
 from k2common.testing.iceberg import append_trades, folder_catalog, record_version
 

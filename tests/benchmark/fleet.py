@@ -26,10 +26,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from k2common.columnar.arrow import DECIMAL, arrow_schema
 from k2common.columnar.sorting import sorted_rows
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.commit import Proposal, commit
-from k2common.iceberg.files import write
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import Proposal, commit
+from k2common.iceberg.files.data_files import write
 from k2common.schemas.datasets import TRADES, avro_schema
 from k2common.testing.generator import trades_csv
 from k2common.testing.iceberg import START, first_version, folder_catalog

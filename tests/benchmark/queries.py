@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from k2common.iceberg.catalog import load_table
-from k2common.iceberg.contents import Contents
+from k2common.iceberg.catalogs.catalog import load_table
+from k2common.iceberg.files.manifest_index import Contents
 from k2common.schemas.datasets import TRADES
 from k2common.testing.generator import FIRST_DAY
 from k2local.ports import free_port

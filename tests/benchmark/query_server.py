@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import uvicorn
-from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.settings.engine import EngineSettings
 from k2common.testing.iceberg import folder_catalog
 

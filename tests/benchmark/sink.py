@@ -33,11 +33,11 @@ from k2common.columnar.decode import RecordDecoder
 from k2common.columnar.encode import RecordEncoder
 from k2common.columnar.record_batch import EncodedBatch, FetchedBatch, encode_batches, keys_of, stamp
 from k2common.columnar.sorting import sorted_rows
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.commit import Proposal, commit
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.files import write
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import Proposal, commit
+from k2common.iceberg.files.data_files import write
+from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.producer import TransactionalProducer
 from k2common.provision import ProvisionSettings, provision
 from k2common.registry.client import SchemaRegistry

@@ -39,11 +39,11 @@ from iceberg_sink.ending import Applied, commit_span, tell_ended
 from iceberg_sink.visibility import arrivals
 from k2common.columnar.encode import RecordEncoder
 from k2common.domain.progress import Progress
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.commit import Proposal, commit
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.files import write
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import Proposal, commit
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.files.data_files import write
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec

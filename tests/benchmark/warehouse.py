@@ -10,10 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
-from k2common.iceberg.catalog import Catalog, open_catalog
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.maintenance.compaction import compact
 from k2common.schemas.datasets import TRADES
 from k2common.testing.generator import FIRST_DAY, trades_csv
 from k2common.testing.iceberg import folder_catalog, record_version

@@ -11,8 +11,8 @@ from typing import Any
 
 from k2common.engine.connection import Engine
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
 from k2common.runtime.sandbox import Sandbox

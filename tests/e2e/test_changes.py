@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from k2common.iceberg.hidden_files import MOST_IN_DOCUMENT
+from k2common.iceberg.versions.hidden_files import MOST_IN_DOCUMENT
 from k2local.testing import Fleet
 
 HEADER = "ts_event,symbol,venue,price,size,trade_id"

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from k2common.iceberg import decision, documents
+from k2common.iceberg.commits import decision
+from k2common.iceberg.versions import documents
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot

@@ -15,7 +15,8 @@ from iceberg_sink.visibility import Commanded, Ranges, is_due, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import Fenced, SetupError
 from k2common.hidden import OffsetRange, Reason
-from k2common.iceberg import decision, documents, expiry
+from k2common.iceberg.commits import decision, expiry
+from k2common.iceberg.versions import documents
 from k2common.schemas.datasets import TRADES
 from k2common.versions import Version
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from k2common.domain.progress import Progress
-from k2common.iceberg import expiry
+from k2common.iceberg.commits import expiry
 from k2common.schemas.datasets import TRADES
 
 from tests.model.catalogue import Catalogue, Request, Row

@@ -4,7 +4,7 @@ import re
 import time
 from pathlib import Path
 
-from k2common.iceberg.catalog import load_table, open_catalog
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
 from k2common.provision import ProvisionSettings
 from k2common.schemas.datasets import TRADES
 from k2common.settings.load import load

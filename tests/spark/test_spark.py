@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.documents import ancestry, head_version, version_of
-from k2common.iceberg.plan import read_footer
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import Bounds, Proof, commit_rewritten, live_files, rewrite
-from k2common.iceberg.rows import read_rows
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.maintenance.rewrite import Bounds, Proof, commit_rewritten, live_files, rewrite
+from k2common.iceberg.reading.plan import read_footer
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
+from k2common.iceberg.versions.documents import ancestry, head_version, version_of
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import START, append_trades, folder_catalog, record_version
 from k2local.ports import free_port

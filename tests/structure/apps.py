@@ -17,8 +17,8 @@ import replay_service.app
 from csv_loader.settings import CsvLoaderSettings
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.registry.client import SchemaRegistry
 from k2common.runtime.service import Build, Runtime
 from k2common.settings.load import load

@@ -23,10 +23,22 @@ DOORS = {"pyiceberg": "k2common.iceberg", "aiokafka": "k2common.kafka", "polars_
 """The one package that may import each; the import contracts see to it."""
 
 PRIVATE = {
-    ("pyiceberg", "iceberg.avro_files", "_location"): "an output is named by the digest of its bytes",
-    ("pyiceberg", "iceberg.rest", "_create_session"): "the session of a REST catalogue gets its time-out",
-    ("pyiceberg", "iceberg.sql", "_convert_orm_to_iceberg"): "a table is made of metadata that is kept",
-    ("pyiceberg", "iceberg.sql", "_load_file_io"): "the same, as the library gives a table its files",
+    ("pyiceberg", "iceberg.files.avro_files", "_location"): "an output is named by the digest of its bytes",
+    (
+        "pyiceberg",
+        "iceberg.catalogs.rest_catalog",
+        "_create_session",
+    ): "the session of a REST catalogue gets its time-out",
+    (
+        "pyiceberg",
+        "iceberg.catalogs.sql_catalog",
+        "_convert_orm_to_iceberg",
+    ): "a table is made of metadata that is kept",
+    (
+        "pyiceberg",
+        "iceberg.catalogs.sql_catalog",
+        "_load_file_io",
+    ): "the same, as the library gives a table its files",
     ("aiokafka", "kafka.raw", "_fetcher"): "the fetcher of a consumer is made to keep whole batches",
     ("aiokafka", "kafka.raw", "_proc_fetch_request"): "the same, by its code with other names in it",
     ("aiokafka", "kafka.raw", "_unpack_records"): "batches come out in the place of records",
@@ -54,7 +66,7 @@ PRIVATE = {
 
 def modules(library: str) -> Iterator[ModuleType]:
     package = importlib.import_module(DOORS[library])
-    for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         yield importlib.import_module(found.name)
 
 

@@ -16,8 +16,8 @@ from random import Random
 
 import pytest
 from k2common.errors import TransientError
-from k2common.iceberg.catalog import Catalog, open_catalog
-from k2common.iceberg.orphans import Sweeper
+from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
+from k2common.iceberg.maintenance.orphan_files import Sweeper
 from k2common.provision import ProvisionSettings, provision
 from k2common.schemas.datasets import TRADES
 from k2common.settings.load import load

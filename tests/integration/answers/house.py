@@ -17,13 +17,13 @@ from k2common.columnar.arrow import arrow_schema
 from k2common.engine.connection import Engine
 from k2common.hidden import Hidden
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import Proposal, commit
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.files import write
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import Proposal, commit
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.files.data_files import write
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.versions.documents import head_version
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
 from k2common.runtime.sandbox import Sandbox

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.tags import Tags
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.reading.tags import Tags
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.iceberg import START
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.expiry import Retention
+from k2common.iceberg.commits.expiry import Retention
 
 from tests.integration.answers.house import House
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.rewriting import live_files
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.maintenance.rewrite import live_files
 
 
 def data_files(catalog: Catalog, table: str) -> Sequence[Path]:

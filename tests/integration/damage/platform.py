@@ -20,8 +20,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from csv_loader.settings import CsvLoaderSettings
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.rewriting import live_files
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.maintenance.rewrite import live_files
 from k2common.schemas.datasets import STATUS, TRADES, UPLOADS
 from k2common.settings.load import load
 from query_service.settings import QueryServiceSettings

@@ -9,12 +9,12 @@ from random import Random
 from typing import Any
 
 import httpx
-import k2common.iceberg.hidden_files as hidden_files
+import k2common.iceberg.versions.hidden_files as hidden_files
 import pytest
 from k2common.errors import DataDamaged, DataMissing
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.recent import Recent
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.files.lru import Recent
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.generator import quotes_csv, trades_csv
 from k2common.testing.ticks import append, rows_of

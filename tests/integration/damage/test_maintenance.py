@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from k2common.errors import DataDamaged, DataMissing
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.digests import digest_in
-from k2common.iceberg.purging import Purge
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import live_files
-from k2common.iceberg.rows import read_rows
-from k2common.iceberg.tables import ensure_tables
-from k2common.iceberg.verification import FileVerifier
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.files.digests import digest_in
+from k2common.iceberg.files.verification import FileVerifier
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.purge import Purge
+from k2common.iceberg.maintenance.rewrite import live_files
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, record_version
 

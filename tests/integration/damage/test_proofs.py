@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.repair import LostFiles, Proofs, find_lost, prove, replace_lost
-from k2common.iceberg.snapshots import FilesGone
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.files.snapshot_writer import FilesGone
+from k2common.iceberg.maintenance.repair import LostFiles, Proofs, find_lost, prove, replace_lost
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog
 

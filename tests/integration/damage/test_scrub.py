@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 from k2common.errors import DataFault
-from k2common.iceberg.catalog import Catalog, open_catalog
-from k2common.iceberg.scrubbing import Scrubber
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.maintenance.scrub import Scrubber
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog
 
@@ -54,8 +54,8 @@ def test_a_pass_is_bounded_and_the_next_goes_on(catalog: Catalog) -> None:
 def test_a_file_without_a_digest_is_counted_and_its_pages_verified(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2common.iceberg.scrubbing.digest_in", lambda _: None)
-    monkeypatch.setattr("k2common.iceberg.verification.digest_in", lambda _: None)
+    monkeypatch.setattr("k2common.iceberg.maintenance.scrub.digest_in", lambda _: None)
+    monkeypatch.setattr("k2common.iceberg.files.verification.digest_in", lambda _: None)
     scrubber = Scrubber(catalog, TRADES.table, period_seconds=100)
     whole = scrubber.scrub(now=0.0, max_bytes=ALL)
     assert (whole.without_digest, whole.damaged) == (4, 0)

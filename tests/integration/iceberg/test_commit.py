@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from k2common.errors import Fenced, TransientError
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.commit import Proposal, commit
-from k2common.iceberg.documents import COMMIT_ID_KEY, STATE_TAG, entry, head_version
-from k2common.iceberg.expiry import Retention, expire
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import Proposal, commit
+from k2common.iceberg.commits.expiry import Retention, expire
+from k2common.iceberg.versions.documents import COMMIT_ID_KEY, STATE_TAG, entry, head_version
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, trade_rows, trades_proposal
 from pyiceberg.catalog import Catalog

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from k2common.hidden import OffsetRange
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.files import MAX_UPLOADS_IN_FOOTER, write
-from k2common.iceberg.plan import Footer, read_footer
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.files.data_files import MAX_UPLOADS_IN_FOOTER, write
+from k2common.iceberg.reading.plan import Footer, read_footer
 from k2common.schemas.datasets import DATASETS, TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, trade_rows
 from pyiceberg.catalog import Catalog

@@ -3,20 +3,20 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import k2common.iceberg.hidden_files as hidden_files
+import k2common.iceberg.versions.hidden_files as hidden_files
 import pytest
 from k2common.errors import DataMissing
 from k2common.hidden import Amended, Hidden, Reason
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import commit
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.orphans import Sweeper
-from k2common.iceberg.purging import Purge
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.recent import Recent
-from k2common.iceberg.rows import read_rows
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import commit
+from k2common.iceberg.files.lru import Recent
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.orphan_files import Sweeper
+from k2common.iceberg.maintenance.purge import Purge
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import (
     KEEP_FEW,

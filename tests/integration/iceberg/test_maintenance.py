@@ -7,23 +7,30 @@ from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
-import k2common.iceberg.compaction as compaction
-import k2common.iceberg.orphans as orphans
-import k2common.iceberg.rewriting as rewriting
+import k2common.iceberg.maintenance.compaction as compaction
+import k2common.iceberg.maintenance.orphan_files as orphans
+import k2common.iceberg.maintenance.rewrite as rewriting
 import pyarrow as pa
 import pytest
 from k2common.errors import TransientError
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.compaction import choose, compact
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.expiry import Retention, expire
-from k2common.iceberg.orphans import Sweeper, Swept, referenced
-from k2common.iceberg.purging import Purge
-from k2common.iceberg.reader import VersionGone, VersionReader
-from k2common.iceberg.rewriting import Bounds, ForeignDeletes, Proof, ProofFailed, live_files, rewrite
-from k2common.iceberg.rows import read_rows
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.expiry import Retention, expire
+from k2common.iceberg.maintenance.compaction import choose, compact
+from k2common.iceberg.maintenance.orphan_files import Sweeper, Swept, referenced
+from k2common.iceberg.maintenance.purge import Purge
+from k2common.iceberg.maintenance.rewrite import (
+    Bounds,
+    ForeignDeletes,
+    Proof,
+    ProofFailed,
+    live_files,
+    rewrite,
+)
+from k2common.iceberg.reading.reader import VersionGone, VersionReader
+from k2common.iceberg.reading.rows import read_rows
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import (
     KEEP_FEW,

@@ -4,13 +4,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import k2common.iceberg.snapshots as snapshots
+import k2common.iceberg.files.snapshot_writer as snapshots
 import pytest
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.orphans import referenced
-from k2common.iceberg.rewriting import live_files
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.orphan_files import referenced
+from k2common.iceberg.maintenance.rewrite import live_files
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import KEEP_FEW, append_trades, folder_catalog
 from pyiceberg.manifest import ManifestFile

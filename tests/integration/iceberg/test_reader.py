@@ -7,13 +7,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.plan import Plan
-from k2common.iceberg.reader import UnknownVersion, VersionGone, VersionReader
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.reading.plan import Plan
+from k2common.iceberg.reading.reader import UnknownVersion, VersionGone, VersionReader
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import START, START_US, append_trades, folder_catalog, record_version
 from k2common.versions import Version

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from k2common.errors import SetupError
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.expiry import Retention, expire
-from k2common.iceberg.reader import VersionGone, VersionReader
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
+from k2common.iceberg.commits.expiry import Retention, expire
+from k2common.iceberg.reading.reader import VersionGone, VersionReader
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, trade_rows
 from k2common.versions import Version

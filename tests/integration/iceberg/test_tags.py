@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from k2common.errors import RecordError, TransientError
-from k2common.iceberg.asof import resolve
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.reader import UnknownVersion, VersionReader
-from k2common.iceberg.tables import ensure_tables
-from k2common.iceberg.tags import Tags
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.reading.as_of import resolve
+from k2common.iceberg.reading.reader import UnknownVersion, VersionReader
+from k2common.iceberg.reading.tags import Tags
 from k2common.schemas.datasets import QUOTES, TAGS, TRADES
 from k2common.testing.iceberg import START, append_trades, folder_catalog
 

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
-import k2common.iceberg.hidden_files as hidden_files
+import k2common.iceberg.versions.hidden_files as hidden_files
 import pytest
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.asof import resolve
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.documents import live_versions
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import NOTHING, Proof, live_files
-from k2common.iceberg.rows import read_rows
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.rewrite import NOTHING, Proof, live_files
+from k2common.iceberg.reading.as_of import resolve
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
+from k2common.iceberg.versions.documents import live_versions
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import START, append_trades, folder_catalog, record_version, trade_rows
 

@@ -9,7 +9,7 @@ from csv_loader.partition import Tools
 from csv_loader.processing import Encoders
 from csv_loader.settings import CsvLoaderSettings
 from k2common.columnar.encode import RecordEncoder
-from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.provision import ProvisionSettings, provision
 from k2common.registry.client import SchemaRegistry

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from k2common.iceberg.catalog import Catalog, open_catalog
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.generator import quotes_csv, trades_csv
 from k2common.testing.iceberg import folder_catalog

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import httpx
 from fastapi import FastAPI
 from k2common.engine.connection import Engine
-from k2common.iceberg.catalog import Catalog
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.catalogs.catalog import Catalog
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
 from k2common.runtime.service import Runtime

@@ -13,14 +13,14 @@ from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings
 from k2common.columnar.sorting import sorted_rows
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import Proposal, commit
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.files import write
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import Proposal, commit
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.files.data_files import write
 from k2common.iceberg.gaps import GapStore
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.settings.iceberg import IcebergSettings
 from k2common.testing.iceberg import START, first_version, folder_catalog, trade_rows

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
-from k2common.iceberg.catalog import Catalog
+from k2common.iceberg.catalogs.catalog import Catalog
 
 from tests.integration.query.serving import serving
 

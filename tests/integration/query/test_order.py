@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from k2common.columnar.canonical import Digest
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.rewriting import live_files
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.rewrite import live_files
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.ticks import rearranged
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.documents import live_versions
-from k2common.iceberg.expiry import Retention
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.versions.documents import live_versions
 from k2common.schemas.datasets import TRADES
 from k2common.testing.generator import trades_csv
 from k2common.testing.iceberg import record_version

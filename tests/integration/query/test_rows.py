@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from k2common.domain.time import parse_time
-from k2common.iceberg.catalog import Catalog
+from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.testing.generator import trades_csv

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from k2common.iceberg.catalog import Catalog, open_catalog
+from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
 from k2common.settings.block import Block
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.load import load

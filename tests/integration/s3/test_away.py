@@ -9,9 +9,9 @@ import pytest
 from k2common.engine.connection import Engine
 from k2common.errors import SetupError, TransientError
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings

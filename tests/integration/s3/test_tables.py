@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import k2common.iceberg.hidden_files as hidden_files
+import k2common.iceberg.versions.hidden_files as hidden_files
 import pyarrow as pa
 import pytest
 from k2common.columnar.arrow import arrow_schema_of
@@ -17,15 +17,15 @@ from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.errors import TransientError
 from k2common.hidden import Amended, Hidden, Reason
 from k2common.iceberg.archive import Archive, ContentGone
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.documents import head_version, live_versions
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.files.lru import Recent
 from k2common.iceberg.gaps import GapStore
-from k2common.iceberg.orphans import Sweeper, Swept, referenced
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.recent import Recent
-from k2common.iceberg.rows import read_rows
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.orphan_files import Sweeper, Swept, referenced
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
+from k2common.iceberg.versions.documents import head_version, live_versions
 from k2common.schemas.datasets import GAPS, TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings

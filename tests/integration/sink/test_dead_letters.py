@@ -12,8 +12,8 @@ from iceberg_sink import app as sink
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
 from k2common.errors import SetupError, TransientError
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.commit import commit
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.commits.commit import commit
 from k2common.kafka.producer import TransactionalProducer
 from k2common.registry.client import SchemaRegistry
 from k2common.schemas.datasets import DEAD_LETTERS, REJECTS, TRADES, UPLOADS, VERSIONS

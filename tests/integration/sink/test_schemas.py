@@ -8,10 +8,10 @@ import pytest
 from iceberg_sink import app as sink
 from iceberg_sink.settings import IcebergSinkSettings
 from k2common.errors import SetupError
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rows import read_rows
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
+from k2common.iceberg.versions.documents import head_version
 from k2common.registry.client import SchemaRegistry
 from k2common.schemas.datasets import TRADES
 from k2common.settings.load import load

@@ -11,7 +11,7 @@ import iceberg_sink.writer
 import pytest
 from iceberg_sink import app as sink
 from iceberg_sink.settings import IcebergSinkSettings
-from k2common.iceberg.catalog import load_table, open_catalog
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
 from k2common.kafka.consumer import BatchReader
 from k2common.registry.client import SchemaRegistry
 from k2common.schemas.datasets import TRADES

@@ -11,8 +11,8 @@ from iceberg_sink.settings import IcebergSinkSettings
 from iceberg_sink.stray_records import STRAY
 from ingest_gateway.settings import IngestGatewaySettings
 from k2common.domain.dead_letters import redriven_header
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.documents import head_version
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.versions.documents import head_version
 from k2common.registry.client import SchemaRegistry
 from k2common.schemas.datasets import DEAD_LETTERS, TRADES
 from k2common.settings.load import load

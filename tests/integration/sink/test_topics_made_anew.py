@@ -14,8 +14,8 @@ from iceberg_sink.rebase import main
 from iceberg_sink.settings import IcebergSinkSettings
 from k2common.errors import SetupError
 from k2common.hidden import Reason
-from k2common.iceberg.catalog import load_table, open_catalog
-from k2common.iceberg.documents import head_version
+from k2common.iceberg.catalogs.catalog import load_table, open_catalog
+from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.consumer import BatchReader
 from k2common.kafka.identity import identify
 from k2common.kafka.topics import TopicAdmin

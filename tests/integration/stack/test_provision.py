@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 from k2common.errors import SetupError
-from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.kafka.positions import all_records
 from k2common.kafka.topics import TopicAdmin
 from k2common.provision import ProvisionSettings, main, provision

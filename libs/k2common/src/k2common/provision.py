@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from k2common.columnar.encode import RecordEncoder
 from k2common.errors import SetupError, TransientError
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer
 from k2common.kafka.topics import TopicAdmin

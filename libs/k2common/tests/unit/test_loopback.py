@@ -9,8 +9,8 @@ import pytest
 from k2common.engine.store import attach_store
 from k2common.errors import K2Error
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.rest import ClientCredentials
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.catalogs.rest_catalog import ClientCredentials
 from k2common.observability.export import spans_exported
 from k2common.registry.client import SchemaRegistry
 from k2common.settings.iceberg import IcebergSettings

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from k2common.columnar.encode import RecordEncoder
 from k2common.http.app import create_app
 from k2common.http.viewer import documented
-from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry

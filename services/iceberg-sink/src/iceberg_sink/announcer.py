@@ -11,11 +11,11 @@ from typing import Self
 
 from k2common.domain.dead_letters import DeadLetter
 from k2common.errors import SetupError
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.commit import CommitResult
-from k2common.iceberg.documents import live_versions
-from k2common.iceberg.hidden_files import hidden_files
-from k2common.iceberg.totals import Totals, totals_of
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.commits.commit import CommitResult
+from k2common.iceberg.commits.table_totals import Totals, totals_of
+from k2common.iceberg.versions.documents import live_versions
+from k2common.iceberg.versions.hidden_files import hidden_files
 from k2common.kafka.producer import TransactionalProducer
 from k2common.observability.tracing import Carried
 from k2common.registry.codec import MessageCodec

@@ -10,11 +10,11 @@ import pyarrow as pa
 from k2common.http.app import create_app
 from k2common.http.viewer import documented
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.documents import head_version
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.gaps import GapStore
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.tags import Tags
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.tags import Tags
+from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.consumer import Place
 from k2common.registry.client import SchemaRegistry

@@ -13,8 +13,8 @@ from k2common.columnar.decode import Poison, SchemasNeeded
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.columnar.sorting import sorted_rows
 from k2common.errors import TransientError
-from k2common.iceberg.catalog import AWAY, Catalog, Table, load_table
-from k2common.iceberg.files import write
+from k2common.iceberg.catalogs.catalog import AWAY, Catalog, Table, load_table
+from k2common.iceberg.files.data_files import write
 from k2common.registry.client import SchemaRegistry
 from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import Dataset

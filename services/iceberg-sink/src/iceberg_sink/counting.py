@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from k2common.columnar.record_batch import FetchedBatch, written_seconds
 from k2common.hidden import Reason
-from k2common.iceberg.commit import CommitResult
+from k2common.iceberg.commits.commit import CommitResult
 
 from iceberg_sink.intake import Intake
 from iceberg_sink.metrics import SinkMetrics

@@ -19,12 +19,12 @@ from k2common.domain.sequencing import ROW_COLUMNS, KeyName, Sequencer
 from k2common.engine.connection import Engine
 from k2common.engine.differences import KeyDay, days_sql, placed_rows_sql
 from k2common.engine.scan import Parameters, Scan
-from k2common.iceberg.catalog import Catalog
-from k2common.iceberg.expiry import Retention
+from k2common.iceberg.catalogs.catalog import Catalog
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.files.verification import FileVerifier
 from k2common.iceberg.gaps import GapStore, Progress
-from k2common.iceberg.plan import Plan
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.verification import FileVerifier
+from k2common.iceberg.reading.plan import Plan
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.observability.logging import get_logger
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import GAPS, QUOTES, TRADES, Dataset

@@ -15,9 +15,9 @@ from k2common.columnar.record_batch import FetchedBatch, records_section
 from k2common.columnar.records import read_records
 from k2common.domain.dead_letters import DeadLetter, Position
 from k2common.errors import RecordError
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rows import read_rows
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import DEAD_LETTERS

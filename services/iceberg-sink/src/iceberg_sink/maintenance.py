@@ -13,16 +13,16 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from k2common.errors import TransientError
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.expiry import Retention, expire, expired
-from k2common.iceberg.inventory import Inventory, inventory
-from k2common.iceberg.orphans import Sweeper
-from k2common.iceberg.purging import Purge
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import Bounds, ForeignDeletes, ProofFailed, live_files
-from k2common.iceberg.scrubbing import Scrubber
-from k2common.iceberg.totals import Totals
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.commits.expiry import Retention, expire, expired
+from k2common.iceberg.commits.table_totals import Totals
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.inventory import Inventory, inventory
+from k2common.iceberg.maintenance.orphan_files import Sweeper
+from k2common.iceberg.maintenance.purge import Purge
+from k2common.iceberg.maintenance.rewrite import Bounds, ForeignDeletes, ProofFailed, live_files
+from k2common.iceberg.maintenance.scrub import Scrubber
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.observability.logging import get_logger
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from k2common.iceberg.catalog import Table
-from k2common.iceberg.documents import CLUSTER_KEY, TOPICS_KEY, origin_of
+from k2common.iceberg.catalogs.catalog import Table
+from k2common.iceberg.versions.documents import CLUSTER_KEY, TOPICS_KEY, origin_of
 from k2common.kafka.identity import Identity
 from k2common.schemas.datasets import COMMANDS, STATUS, Dataset, dead_letter_topic
 

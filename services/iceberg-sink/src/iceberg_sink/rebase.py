@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 
 from k2common.errors import K2Error, SetupError
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import Proposal, commit
-from k2common.iceberg.documents import head_version
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.commits.commit import Proposal, commit
+from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.identity import Identity, identify
 from k2common.schemas.datasets import DATASETS, STATUS, TOPICS, Dataset, dead_letter_topic
 from k2common.settings.block import Block

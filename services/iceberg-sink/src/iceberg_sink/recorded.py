@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.schemas.datasets import Dataset, OwnTable
 
 

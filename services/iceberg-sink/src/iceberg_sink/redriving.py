@@ -18,10 +18,10 @@ import pyarrow as pa
 from k2common.domain.dead_letters import DeadLetter, Position, redriven_header
 from k2common.errors import RecordError
 from k2common.hidden import Reason
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.predicates import Condition, among, both, equal, everything
-from k2common.iceberg.rows import scan_rows
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.reading.predicates import Condition, among, both, equal, everything
+from k2common.iceberg.reading.rows import scan_rows
+from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.boundary import decode_boundary
 from k2common.kafka.positions import all_records
 from k2common.kafka.producer import TransactionalProducer

@@ -12,13 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import Catalog
-from k2common.iceberg.predicates import equal, everything
-from k2common.iceberg.reader import UnknownVersion, VersionGone
-from k2common.iceberg.repair import LostFile, LostFiles, ProvedFiles, find_lost, prove, replace_lost
-from k2common.iceberg.rewriting import ProofFailed
-from k2common.iceberg.rows import scan_rows
-from k2common.iceberg.snapshots import FilesGone
+from k2common.iceberg.catalogs.catalog import Catalog
+from k2common.iceberg.files.snapshot_writer import FilesGone
+from k2common.iceberg.maintenance.repair import (
+    LostFile,
+    LostFiles,
+    ProvedFiles,
+    find_lost,
+    prove,
+    replace_lost,
+)
+from k2common.iceberg.maintenance.rewrite import ProofFailed
+from k2common.iceberg.reading.predicates import equal, everything
+from k2common.iceberg.reading.reader import UnknownVersion, VersionGone
+from k2common.iceberg.reading.rows import scan_rows
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec

@@ -10,7 +10,7 @@ from k2common.http.envelope import listing
 from k2common.http.openapi import Operation, Parameter, many, reference
 from k2common.http.parameters import require_known
 from k2common.http.problems import Problem
-from k2common.iceberg.rewriting import ForeignDeletes
+from k2common.iceberg.maintenance.rewrite import ForeignDeletes
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route

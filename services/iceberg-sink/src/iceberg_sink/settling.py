@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.documents import head_version
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.versions.documents import head_version
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import MARKET_DATASETS, Dataset

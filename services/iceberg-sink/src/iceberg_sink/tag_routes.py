@@ -12,8 +12,8 @@ from k2common.http.envelope import listing, single
 from k2common.http.openapi import Operation, Parameter, many, one, reference
 from k2common.http.parameters import invalid, require_known
 from k2common.http.problems import FieldError, Problem
-from k2common.iceberg.reader import UnknownVersion, VersionGone, VersionReader
-from k2common.iceberg.tags import NAME, Tag, Tags
+from k2common.iceberg.reading.reader import UnknownVersion, VersionGone, VersionReader
+from k2common.iceberg.reading.tags import NAME, Tag, Tags
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import VERSIONED_TABLES

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.errors import Fenced, SetupError, TransientError
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.consumer import BatchReader
 from k2common.kafka.identity import identify
 from k2common.kafka.positions import high_watermarks

@@ -11,8 +11,8 @@ from k2common.columnar.arrow import arrow_schema
 from k2common.columnar.decode import RecordDecoder, Schemas
 from k2common.columnar.evolution import Field, Unreadable, added
 from k2common.errors import K2Error, RecordError
-from k2common.iceberg.catalog import Catalog, Table
-from k2common.iceberg.evolving import add_columns, lacking, more_columns
+from k2common.iceberg.catalogs.catalog import Catalog, Table
+from k2common.iceberg.catalogs.schema_evolution import add_columns, lacking, more_columns
 from k2common.observability.logging import get_logger
 from k2common.registry.client import SchemaRegistry
 from k2common.schemas.datasets import Dataset, avro_schema

@@ -18,16 +18,16 @@ from iceberg_sink.settings import GapSettings, IcebergSinkSettings, SinkSettings
 from iceberg_sink.writer import Tools
 from k2common.errors import DataDamaged, DataMissing, Fenced
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import commit
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.documents import head_version
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import commit
 from k2common.iceberg.gaps import GapStore
-from k2common.iceberg.orphans import referenced
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import live_files
-from k2common.iceberg.rows import read_rows
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.maintenance.orphan_files import referenced
+from k2common.iceberg.maintenance.rewrite import live_files
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
+from k2common.iceberg.versions.documents import head_version
 from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import GAPS, TRADES
 from k2common.settings.iceberg import IcebergSettings

@@ -19,12 +19,12 @@ from iceberg_sink.tasks import Task
 from k2common.errors import TransientError
 from k2common.hidden import Hidden, Reason
 from k2common.http.app import create_app
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.compaction import Compacted
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rewriting import ForeignDeletes, ProofFailed
-from k2common.iceberg.tables import ensure_tables
-from k2common.iceberg.totals import Totals
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.table_totals import Totals
+from k2common.iceberg.maintenance.compaction import Compacted
+from k2common.iceberg.maintenance.rewrite import ForeignDeletes, ProofFailed
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.readiness import Readiness
 from k2common.schemas.datasets import COMMITS, TABLES, TAGS, TRADES, VERSIONS, Dataset, OwnTable

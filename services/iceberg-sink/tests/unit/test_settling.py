@@ -9,9 +9,9 @@ from iceberg_sink.settling import Settling
 from iceberg_sink.statuses import Statuses
 from k2common.domain.progress import Progress
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.commit import commit
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import commit
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import SystemClock
 from k2common.schemas.datasets import TRADES

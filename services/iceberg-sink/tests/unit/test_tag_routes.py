@@ -8,10 +8,10 @@ import httpx
 import pytest
 from iceberg_sink.tag_routes import TagRoutes
 from k2common.http.app import create_app
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.tables import ensure_tables
-from k2common.iceberg.tags import Tags
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.tags import Tags
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import SystemClock
 from k2common.runtime.readiness import Readiness

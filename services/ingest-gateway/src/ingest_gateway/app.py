@@ -11,9 +11,9 @@ from k2common.http.app import create_app
 from k2common.http.bodies import Places
 from k2common.http.viewer import documented
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.hidden_files import hidden_files
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.versions.hidden_files import hidden_files
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.layouts.catalogue import Catalogue

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from k2common.iceberg.catalog import Catalog
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rows import read_rows
+from k2common.iceberg.catalogs.catalog import Catalog
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import UPLOADS

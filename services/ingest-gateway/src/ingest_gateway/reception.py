@@ -10,7 +10,7 @@ from typing import Any
 from k2common.errors import RecordError
 from k2common.http.bodies import Places
 from k2common.http.problems import FieldError, Problem
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.layouts.cutter import CutPosition, Header, read_header
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout

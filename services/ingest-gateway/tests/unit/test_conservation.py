@@ -10,11 +10,11 @@ import pytest
 from ingest_gateway.conservation import HOLE, SETTLING, Sum
 from ingest_gateway.tracker import Tracker
 from k2common.domain.dead_letters import DeadLetter
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.files import write
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
+from k2common.iceberg.files.data_files import write
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.testing.iceberg import append_trades, first_version, folder_catalog, trade_rows
 from k2common.versions import Version

@@ -10,7 +10,7 @@ from ingest_gateway.claims import Claim
 from ingest_gateway.keeping import Keeping, expired
 from ingest_gateway.tracker import Tracker
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import SystemClock
 from k2common.testing.iceberg import folder_catalog

@@ -11,11 +11,11 @@ from ingest_gateway.past import PastReceipts
 from ingest_gateway.receipts import final_record, receipt, settled
 from ingest_gateway.tracker import Tracker
 from k2common.columnar.arrow import arrow_schema
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import Proposal, commit
-from k2common.iceberg.files import write
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.commit import Proposal, commit
+from k2common.iceberg.files.data_files import write
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import SystemClock
 from k2common.schemas.datasets import REJECTS, TRADES, UPLOADS, avro_schema

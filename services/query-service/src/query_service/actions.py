@@ -10,7 +10,7 @@ from typing import Any
 
 from k2common.domain.time import EPOCH
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
-from k2common.iceberg.asof import AsOf
+from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import CORPORATE_ACTIONS, Dataset
 
 from query_service.adjustments import KINDS, Action, Adjusting, Adjustment, adjusting

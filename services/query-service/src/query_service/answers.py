@@ -16,8 +16,8 @@ from k2common.engine.scan import Filter, Scan
 from k2common.engine.shape import Shape
 from k2common.hidden import Reason
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.asof import AsOf, resolve
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.reading.as_of import AsOf, resolve
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.first_reads import FirstReads
 from k2common.runtime.queries import Queries

@@ -16,8 +16,8 @@ from k2common.http.streaming import Attended
 from k2common.http.tokens import derive_key
 from k2common.http.viewer import documented
 from k2common.iceberg.archive import Archive
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec

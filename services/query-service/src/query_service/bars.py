@@ -17,7 +17,7 @@ from k2common.domain.sessions import UnknownVenue, venue_zone
 from k2common.engine.connection import ValueOutOfRange
 from k2common.engine.scan import Filter, Parameters, Scan
 from k2common.http.problems import Problem
-from k2common.iceberg.asof import AsOf
+from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import BARS, TRADES
 
 from query_service.actions import Basis, load_adjusting

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from k2common.domain.time import format_datetime
-from k2common.iceberg.documents import VersionedSnapshot
+from k2common.iceberg.versions.documents import VersionedSnapshot
 from k2common.versions import format_token
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from k2common.domain.time import format_datetime, format_time
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.engine.text import columns_of
-from k2common.iceberg.contents import NO_DAY
-from k2common.iceberg.plan import Plan
-from k2common.iceberg.reader import TableField
+from k2common.iceberg.files.manifest_index import NO_DAY
+from k2common.iceberg.reading.plan import Plan
+from k2common.iceberg.reading.reader import TableField
 from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import Dataset, avro_schema
 from k2common.versions import Version

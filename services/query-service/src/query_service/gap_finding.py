@@ -11,7 +11,7 @@ from typing import Any
 from k2common.domain.time import to_datetime
 from k2common.engine.scan import Filter, Parameters, Scan
 from k2common.http.problems import Problem
-from k2common.iceberg.asof import AsOf
+from k2common.iceberg.reading.as_of import AsOf
 from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import GAPS, REJECTS, Dataset
 

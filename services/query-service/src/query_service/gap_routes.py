@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from k2common.domain.time import format_time
 from k2common.engine.scan import Parameters, Scan
-from k2common.iceberg.asof import AsOf, resolve
-from k2common.iceberg.tags import NAME
+from k2common.iceberg.reading.as_of import AsOf, resolve
+from k2common.iceberg.reading.tags import NAME
 from k2common.schemas.datasets import BARS, DEAD_LETTERS, GAPS, QUOTES, REJECTS, TRADES, Dataset
 from k2common.versions import Version, format_token
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from k2common.engine.differences import plain_rows_sql
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
-from k2common.iceberg.plan import Plan
+from k2common.iceberg.reading.plan import Plan
 
 MISSING_KINDS = "'small_gap', 'large_gap'"
 KEY = "venue, symbol, source"

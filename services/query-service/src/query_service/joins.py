@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from k2common.columnar.arrow import DECIMAL
 from k2common.engine.scan import ORDER, Filter, Parameters, Scan, no_rows_sql, rows_sql
-from k2common.iceberg.asof import AsOf
+from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import QUOTES, TRADES
 
 from query_service.answers import Parts, scan_of

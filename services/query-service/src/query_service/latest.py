@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 from k2common.engine.scan import Order, Parameters, Scan, rows_sql
-from k2common.iceberg.plan import Plan
+from k2common.iceberg.reading.plan import Plan
 from k2common.runtime.queries import Queries
 
 from query_service.formats import Writer

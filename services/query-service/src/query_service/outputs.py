@@ -16,7 +16,7 @@ from k2common.engine.scan import Parameters, no_rows_sql
 from k2common.engine.shape import Shape
 from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.streaming import Streamed
-from k2common.iceberg.asof import AsOf
+from k2common.iceberg.reading.as_of import AsOf
 
 from query_service.answers import MAX_HEADER, Parts, caching, meta_of, stream_writer, told_before
 from query_service.formats import Writer

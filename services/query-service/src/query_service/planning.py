@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from k2common.engine.scan import Filter
-from k2common.iceberg.asof import AsOf
-from k2common.iceberg.plan import Plan
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.reading.as_of import AsOf
+from k2common.iceberg.reading.plan import Plan
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.timings import step
 from k2common.schemas.datasets import Dataset, OwnTable

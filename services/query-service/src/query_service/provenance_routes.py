@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from k2common.engine.scan import Scan
 from k2common.http.problems import Problem
 from k2common.iceberg.archive import Archive, ContentGone
-from k2common.iceberg.asof import AsOf
+from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import DATASETS, REJECTS, UPLOADS, Dataset
 
 from query_service.answer_schemas import single_of

@@ -10,7 +10,7 @@ import pyarrow as pa
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from k2common.engine.scan import Filter, Parameters, Scan
-from k2common.iceberg.asof import AsOf
+from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import BARS, CORPORATE_ACTIONS, INSTRUMENTS, QUOTES, TRADES, Dataset
 
 from query_service import reference

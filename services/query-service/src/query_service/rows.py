@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 from k2common.engine.scan import ORDER, Filter, Order, Parameters, Scan, no_rows_sql, rows_sql
 from k2common.engine.shape import Shape
-from k2common.iceberg.asof import AsOf
-from k2common.iceberg.plan import Plan
+from k2common.iceberg.reading.as_of import AsOf
+from k2common.iceberg.reading.plan import Plan
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
 

@@ -10,7 +10,7 @@ from k2common.engine.scan import Order
 from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.parameters import require_known
 from k2common.http.streaming import Streamed
-from k2common.iceberg.asof import AsOf
+from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import QUOTES, TRADES, Dataset
 
 from query_service import tick_parameters as given

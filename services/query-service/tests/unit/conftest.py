@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 from k2common.engine.connection import Engine
-from k2common.iceberg.catalog import Catalog, open_catalog
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
 from k2common.runtime.service import Runtime

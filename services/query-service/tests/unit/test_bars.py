@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from k2common.domain.time import parse_time
 from k2common.engine.scan import Filter
-from k2common.iceberg.catalog import Catalog
+from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import TRADES
 from k2common.testing.rows import append_rows
 from query_service.answers import Parts, resolved

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from k2common.iceberg.catalog import Catalog
+from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import BARS, CORPORATE_ACTIONS, TRADES
 from k2common.testing.rows import append_rows
 from query_service.adjustments import Action, adjusting

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from k2common.iceberg.catalog import Catalog
+from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import TRADES
 from k2common.testing.rows import append_rows
 from query_service.bars import SCHEMA

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from k2common.iceberg.catalog import Catalog
+from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.rows import append_rows
 

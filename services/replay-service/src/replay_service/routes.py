@@ -15,8 +15,8 @@ from k2common.http.parameters import integer, invalid, require_known
 from k2common.http.problems import FieldError, Problem
 from k2common.http.streaming import Streamed
 from k2common.http.tokens import TokenMaker
-from k2common.iceberg.asof import resolve
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.reading.as_of import resolve
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.runtime.gate import CALLER

@@ -16,9 +16,9 @@ import pyarrow as pa
 from k2common.columnar.canonical import BLOCK_ROWS, START, Digest
 from k2common.engine.scan import ORDER_BY, Filter, Parameters, Scan, after, order_key, rows_sql
 from k2common.engine.text import columns_of, json_expression, lines, quoted
-from k2common.iceberg.asof import AsOf
-from k2common.iceberg.plan import Plan
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.reading.as_of import AsOf
+from k2common.iceberg.reading.plan import Plan
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import DATASETS, Dataset

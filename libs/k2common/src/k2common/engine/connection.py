@@ -20,8 +20,8 @@ from k2common.columnar.arrow import arrow_schema_of
 from k2common.engine.budget import MemoryBudget
 from k2common.engine.store import attach_store
 from k2common.errors import K2Error, TransientError
-from k2common.iceberg.plan import PlannedFiles
-from k2common.iceberg.verification import GivenUp
+from k2common.iceberg.files.verification import GivenUp
+from k2common.iceberg.reading.plan import PlannedFiles
 from k2common.observability.logging import get_logger
 from k2common.schemas.datasets import TABLES, Dataset, OwnTable
 from k2common.settings.engine import EngineSettings

@@ -7,7 +7,7 @@ from datetime import date
 from typing import TypeAlias
 
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql, shown
-from k2common.iceberg.plan import Plan
+from k2common.iceberg.reading.plan import Plan
 
 KeyDay: TypeAlias = tuple[str, str, str, date]
 """Venue, symbol, source and trading date."""

@@ -15,7 +15,7 @@ from typing import Any
 from k2common.domain.ordering import TOTAL_ORDER
 from k2common.domain.time import to_datetime
 from k2common.engine.connection import empty_table
-from k2common.iceberg.plan import Plan, unhidden_in
+from k2common.iceberg.reading.plan import Plan, unhidden_in
 from k2common.schemas.datasets import Dataset, OwnTable, avro_schema
 from k2common.versions import Version
 

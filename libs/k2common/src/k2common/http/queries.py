@@ -11,7 +11,7 @@ from starlette.responses import Response
 from k2common.engine.connection import QueryInterrupted, QueryTooLarge, ValueOutOfRange
 from k2common.errors import RecordError
 from k2common.http.problems import Problem, problem_response
-from k2common.iceberg.reader import UnknownVersion, VersionGone
+from k2common.iceberg.reading.reader import UnknownVersion, VersionGone
 from k2common.runtime.gate import Overloaded, TooManyAtOnce
 
 PROBLEMS: dict[type[Exception], tuple[HTTPStatus, str]] = {

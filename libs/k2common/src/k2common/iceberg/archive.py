@@ -20,8 +20,8 @@ import zstandard
 from pyiceberg.io import FileIO, load_file_io
 
 from k2common.errors import DataDamaged, RecordError, TransientError
-from k2common.iceberg.catalog import AWAY, Catalog
-from k2common.iceberg.verification import log_fault
+from k2common.iceberg.catalogs.catalog import AWAY, Catalog
+from k2common.iceberg.files.verification import log_fault
 
 PIECE_BYTES = 1024 * 1024
 ARCHIVE = "the archive of uploads"

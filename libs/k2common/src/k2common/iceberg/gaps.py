@@ -21,14 +21,14 @@ from k2common.columnar.arrow import arrow_schema_of
 from k2common.columnar.sorting import sorted_rows
 from k2common.domain.sequencing import STATE
 from k2common.errors import Fenced, TransientError
-from k2common.iceberg.catalog import AWAY, load_table
-from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.digests import named_by_digest
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.files import write
-from k2common.iceberg.hidden_files import hidden_files
-from k2common.iceberg.verification import open_parquet
+from k2common.iceberg.catalogs.catalog import AWAY, load_table
+from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.files.data_files import write
+from k2common.iceberg.files.digests import named_by_digest
+from k2common.iceberg.files.verification import open_parquet
+from k2common.iceberg.versions.documents import head_version
+from k2common.iceberg.versions.hidden_files import hidden_files
 from k2common.schemas.datasets import GAPS
 from k2common.versions import Version
 

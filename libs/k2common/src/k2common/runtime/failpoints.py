@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from k2common.errors import SetupError
-from k2common.iceberg.catalog import Catalog
+from k2common.iceberg.catalogs.catalog import Catalog
 
 VARIABLE = "K2_FAILPOINTS"
 BEFORE, AFTER = "catalogue.before", "catalogue.after"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from k2common.errors import DataDamaged, DataFault, DataMissing
-from k2common.iceberg.verification import FileVerifier, log_fault
+from k2common.iceberg.files.verification import FileVerifier, log_fault
 from k2common.observability.metrics import CollectorRegistry, Declarations, Label
 from k2common.schemas.datasets import TABLES
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from k2common.iceberg.catalog import Catalog
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rows import read_rows
+from k2common.iceberg.catalogs.catalog import Catalog
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
 from k2common.layouts.instruments import COLUMNS, InstrumentIndex
 from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import INSTRUMENTS

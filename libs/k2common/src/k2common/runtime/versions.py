@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from k2common.hidden import Amended
-from k2common.iceberg.reader import VersionReader
+from k2common.iceberg.reading.reader import VersionReader
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.registry.codec import MessageCodec

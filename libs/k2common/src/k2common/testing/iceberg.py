@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from k2common.errors import TransientError
 from k2common.hidden import Hidden
-from k2common.iceberg.catalog import Catalog, load_table, open_catalog
-from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.files import write
+from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
+from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.files.data_files import write
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.settings.iceberg import IcebergSettings
 from k2common.versions import Version

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from k2common.columnar.arrow import arrow_schema_of
 from k2common.domain.time import parse_time, to_datetime
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.files import write
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
+from k2common.iceberg.files.data_files import write
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import Dataset
 from k2common.testing.iceberg import START, first_version
 from k2common.versions import Version

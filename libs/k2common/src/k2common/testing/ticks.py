@@ -14,12 +14,12 @@ import pyarrow.csv as pacsv
 
 from k2common.columnar.arrow import DECIMAL
 from k2common.columnar.sorting import sorted_rows
-from k2common.iceberg.catalog import Catalog, load_table
-from k2common.iceberg.commit import CommitResult, Proposal, commit
-from k2common.iceberg.documents import head_version
-from k2common.iceberg.expiry import Retention
-from k2common.iceberg.files import write
-from k2common.iceberg.rewriting import live_files
+from k2common.iceberg.catalogs.catalog import Catalog, load_table
+from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
+from k2common.iceberg.commits.expiry import Retention
+from k2common.iceberg.files.data_files import write
+from k2common.iceberg.maintenance.rewrite import live_files
+from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import Dataset
 from k2common.testing.iceberg import first_version
 from k2common.versions import Version

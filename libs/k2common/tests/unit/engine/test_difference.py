@@ -6,13 +6,13 @@ import pytest
 from k2common.engine.connection import Engine
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.hidden import Hidden, Reason
-from k2common.iceberg.catalog import Catalog, open_catalog
-from k2common.iceberg.compaction import compact
-from k2common.iceberg.expiry import Retention, expire
-from k2common.iceberg.plan import Plan
-from k2common.iceberg.reader import VersionReader
-from k2common.iceberg.rows import read_rows
-from k2common.iceberg.tables import ensure_tables
+from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
+from k2common.iceberg.catalogs.tables import ensure_tables
+from k2common.iceberg.commits.expiry import Retention, expire
+from k2common.iceberg.maintenance.compaction import compact
+from k2common.iceberg.reading.plan import Plan
+from k2common.iceberg.reading.reader import VersionReader
+from k2common.iceberg.reading.rows import read_rows
 from k2common.schemas.datasets import TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.testing.iceberg import append_trades, folder_catalog

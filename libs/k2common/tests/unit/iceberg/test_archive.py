@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from k2common.errors import DataDamaged
 from k2common.iceberg.archive import Archive, ContentGone
-from k2common.iceberg.catalog import open_catalog
+from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.testing.iceberg import folder_catalog
 
 CONTENT = b"header\n" + bytes(range(256)) * 20_000

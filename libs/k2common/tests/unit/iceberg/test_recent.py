@@ -1,6 +1,6 @@
 """What was used last stays, as long as it weighs no more than the limit."""
 
-from k2common.iceberg.recent import Recent
+from k2common.iceberg.files.lru import Recent
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 
 import pytest
 from k2common.errors import SetupError, TransientError
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.rest import ClientCredentials
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.catalogs.rest_catalog import ClientCredentials
 from k2common.settings.iceberg import IcebergSettings
 from pydantic import SecretStr
 from pyiceberg.exceptions import OAuthError

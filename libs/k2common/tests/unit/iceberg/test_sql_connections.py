@@ -3,8 +3,8 @@
 import gc
 from pathlib import Path
 
-from k2common.iceberg.catalog import open_catalog
-from k2common.iceberg.sql import KeepingSqlCatalog
+from k2common.iceberg.catalogs.catalog import open_catalog
+from k2common.iceberg.catalogs.sql_catalog import KeepingSqlCatalog
 from k2common.settings.iceberg import IcebergSettings
 from sqlalchemy import QueuePool
 

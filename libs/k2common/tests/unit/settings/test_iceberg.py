@@ -4,7 +4,7 @@ import logging
 
 import pytest
 from k2common.errors import SetupError, TransientError
-from k2common.iceberg.catalog import open_catalog, store_properties
+from k2common.iceberg.catalogs.catalog import open_catalog, store_properties
 from k2common.settings.block import Block
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.load import effective, load

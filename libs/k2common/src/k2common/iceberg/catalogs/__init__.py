@@ -1,0 +1,1 @@
+"""Iceberg catalogues, and the tables, schemas and columns in them."""

@@ -1,0 +1,1 @@
+"""Data files, manifests and manifest lists: written, indexed, verified by their digests."""
