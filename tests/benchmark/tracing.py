@@ -50,10 +50,10 @@ from k2common.layouts.upload import UploadSpec
 from k2common.observability.export import spans_exported
 from k2common.observability.logging import configure
 from k2common.observability.tracing import TRACEPARENT, Carried, tracer
+from k2common.query.instruments import Instruments
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import SystemClock
-from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import CHUNKS, REJECTS, TRADES, avro_schema
 from k2common.settings.load import load
 from k2common.settings.service import ObservabilitySettings

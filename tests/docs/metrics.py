@@ -11,9 +11,9 @@ from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from ingest_gateway.metrics import GatewayMetrics
 from k2common.http.metrics import RequestMetrics
 from k2common.observability.metrics import CollectorRegistry, Declared, Label
+from k2common.query.query_metrics import QueriesMetrics
 from k2common.runtime.fault_metrics import FaultMetrics
 from k2common.runtime.metrics import ServiceMetrics
-from k2common.runtime.query_metrics import QueriesMetrics
 from query_service.metrics import QueryMetrics
 from replay_service.metrics import ReplayMetrics
 

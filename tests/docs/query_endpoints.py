@@ -13,9 +13,9 @@ from k2common.engine.connection import Engine
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.iceberg.reading.reader import VersionReader
+from k2common.query.queries import Queries
+from k2common.query.sandbox import Sandbox
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.queries import Queries
-from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.service import Runtime
 from k2common.settings.engine import EngineSettings
 from k2common.settings.sandbox import SandboxSettings

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from k2common.hidden import Reason
 from k2common.iceberg.commits import decision
 from k2common.iceberg.versions.documents import tagged_version
-from k2common.versions import Version
+from k2common.versions.hidden import Reason
+from k2common.versions.version import Version
 
 from tests.model.catalogue import Metadata
 from tests.model.protocol import Protocol

@@ -14,11 +14,11 @@ from iceberg_sink.change import SinkChange
 from iceberg_sink.visibility import Commanded, Ranges, is_due, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import Fenced, SetupError
-from k2common.hidden import OffsetRange, Reason
 from k2common.iceberg.commits import decision, expiry
 from k2common.iceberg.versions import documents
 from k2common.schemas.datasets import TRADES
-from k2common.versions import Version
+from k2common.versions.hidden import OffsetRange, Reason
+from k2common.versions.version import Version
 
 from tests.model.catalogue import Catalogue, Metadata, Request, Row, Snap, Store
 from tests.model.world import (

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from iceberg_sink import change
 from iceberg_sink.visibility import hidden_after
-from k2common.hidden import Reason
 from k2common.iceberg.commits import decision
 from k2common.iceberg.versions.documents import STATE_TAG
+from k2common.versions.hidden import Reason
 
 from tests.model.explorer import Broken, explore
 from tests.model.protocol import Protocol

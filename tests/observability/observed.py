@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from k2common.http.keys import create, rotate
+from k2common.http.access.keys import create, rotate
 from k2local.fleet import SERVICES
 from k2local.ports import free_port
 from k2local.prometheus import Programs, Prometheus, running_prometheus

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.maintenance.rewrite import Bounds, Proof, commit_rewritten, live_files, rewrite
@@ -21,6 +20,7 @@ from k2common.iceberg.reading.rows import read_rows
 from k2common.iceberg.versions.documents import ancestry, head_version, version_of
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import START, append_trades, folder_catalog, record_version
+from k2common.versions.hidden import Hidden, Reason
 from k2local.ports import free_port
 
 ROOT = Path(__file__).parents[2]

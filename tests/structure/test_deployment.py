@@ -15,7 +15,7 @@ import yaml
 from csv_loader.settings import CsvLoaderSettings
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
-from k2common.http.hosts import is_own
+from k2common.http.access.hosts import is_own
 from k2common.provision import ProvisionSettings
 from k2common.settings.block import Block
 from k2common.settings.load import load

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from k2common.http.keys import create
+from k2common.http.access.keys import create
 
 from tests.structure.apps import WRITES, open_apps, operations, path_of
 

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
-from k2common.hidden import Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table
 from k2common.iceberg.maintenance.orphan_files import referenced
 from k2common.iceberg.reading.reader import VersionReader
 from k2common.iceberg.reading.rows import shown
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES
-from k2common.versions import Version
+from k2common.versions.hidden import Reason
+from k2common.versions.version import Version
 
 from tests.chaos.sink.publisher import Publisher, Upload
 

@@ -21,7 +21,7 @@ from k2common.iceberg.maintenance.orphan_files import Sweeper
 from k2common.provision import ProvisionSettings, provision
 from k2common.schemas.datasets import TRADES
 from k2common.settings.load import load
-from k2common.versions import Version
+from k2common.versions.version import Version
 from k2local.fleet import environment
 from k2local.ports import free_port
 from k2local.settings import LocalSettings

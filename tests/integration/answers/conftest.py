@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from k2common.hidden import Hidden, Reason
+from k2common.versions.hidden import Hidden, Reason
 
 from tests.integration.answers.house import EVENT_NS, House, open_house
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 from fastapi import FastAPI
 from k2common.columnar.arrow import arrow_schema
 from k2common.engine.connection import Engine
-from k2common.hidden import Hidden
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
@@ -24,15 +23,16 @@ from k2common.iceberg.commits.expiry import Retention
 from k2common.iceberg.files.data_files import write
 from k2common.iceberg.reading.reader import VersionReader
 from k2common.iceberg.versions.documents import head_version
+from k2common.query.queries import Queries
+from k2common.query.sandbox import Sandbox
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.queries import Queries
-from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.service import Runtime
 from k2common.schemas.datasets import DATASETS, Dataset, avro_schema
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.load import load
 from k2common.testing.iceberg import START, first_version, folder_catalog
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden
+from k2common.versions.version import Version
 from query_service.app import application, parts_of
 from query_service.metrics import QueryMetrics
 from query_service.settings import QueryServiceSettings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.commits.expiry import Retention
+from k2common.versions.hidden import Hidden, Reason
 
 from tests.integration.answers.house import House
 

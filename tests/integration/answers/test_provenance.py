@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from k2common.hidden import Hidden, Reason
+from k2common.versions.hidden import Hidden, Reason
 from query_service.provenance import dialect_of, record_at
 
 from tests.integration.answers.house import House

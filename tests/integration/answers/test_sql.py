@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from k2common.hidden import Hidden, Reason
 from k2common.testing.escapes import BOMBS, FORBIDDEN, MALFORMED
+from k2common.versions.hidden import Hidden, Reason
 
 from tests.integration.answers.house import EVENT_NS, House, open_house
 

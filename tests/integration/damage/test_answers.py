@@ -12,12 +12,12 @@ import httpx
 import k2common.iceberg.versions.hidden_files as hidden_files
 import pytest
 from k2common.errors import DataDamaged, DataMissing
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog
 from k2common.iceberg.files.lru import Recent
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.generator import quotes_csv, trades_csv
 from k2common.testing.ticks import append, rows_of
+from k2common.versions.hidden import Hidden, Reason
 
 from tests.integration.answers.house import House, open_house
 from tests.integration.damage.flips import data_files, flipped, missing

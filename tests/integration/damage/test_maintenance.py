@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from k2common.errors import DataDamaged, DataMissing
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.files.digests import digest_in
@@ -21,6 +20,7 @@ from k2common.iceberg.reading.reader import VersionReader
 from k2common.iceberg.reading.rows import read_rows
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, record_version
+from k2common.versions.hidden import Hidden, Reason
 
 from tests.integration.damage.flips import data_files, flipped, missing
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from k2common.hidden import OffsetRange
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.files.data_files import MAX_UPLOADS_IN_FOOTER, write
 from k2common.iceberg.reading.plan import Footer, read_footer
 from k2common.schemas.datasets import DATASETS, TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, trade_rows
+from k2common.versions.hidden import OffsetRange
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import k2common.iceberg.versions.hidden_files as hidden_files
 import pytest
 from k2common.errors import DataMissing
-from k2common.hidden import Amended, Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.commit import commit
@@ -27,7 +26,8 @@ from k2common.testing.iceberg import (
     trade_rows,
     trades_proposal,
 )
-from k2common.versions import Version
+from k2common.versions.hidden import Amended, Hidden, Reason
+from k2common.versions.version import Version
 
 MANY = hidden_files.MOST_IN_DOCUMENT + 50
 LOADING = Hidden(reason=Reason.LOADING)

@@ -13,7 +13,6 @@ import k2common.iceberg.maintenance.rewrite as rewriting
 import pyarrow as pa
 import pytest
 from k2common.errors import TransientError
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.expiry import Retention, expire
@@ -41,6 +40,7 @@ from k2common.testing.iceberg import (
     trade_rows,
     trades_proposal,
 )
+from k2common.versions.hidden import Hidden, Reason
 from pyarrow.fs import FileInfo, FileSelector
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table

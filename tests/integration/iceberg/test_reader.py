@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
@@ -16,7 +15,8 @@ from k2common.iceberg.reading.reader import UnknownVersion, VersionGone, Version
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import START, START_US, append_trades, folder_catalog, record_version
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.version import Version
 from pyiceberg.catalog import Catalog
 
 T = TRADES.table

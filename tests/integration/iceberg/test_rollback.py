@@ -11,7 +11,7 @@ from k2common.iceberg.commits.expiry import Retention, expire
 from k2common.iceberg.reading.reader import VersionGone, VersionReader
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, trade_rows
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import k2common.iceberg.versions.hidden_files as hidden_files
 import pytest
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.expiry import Retention
@@ -23,6 +22,7 @@ from k2common.iceberg.reading.rows import read_rows
 from k2common.iceberg.versions.documents import live_versions
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import START, append_trades, folder_catalog, record_version, trade_rows
+from k2common.versions.hidden import Hidden, Reason
 
 MADE = int(os.environ.get("K2_VERSIONS", "200"))
 LIVE = 30

@@ -12,11 +12,11 @@ from k2common.columnar.encode import RecordEncoder
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.provision import ProvisionSettings, provision
+from k2common.query.instruments import Instruments
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import SystemClock
-from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import CHUNKS, CLAIMS, POSITIONS, REJECTS, STATUS, TRADES, avro_schema
 from k2common.settings.load import load
 from k2local.fleet import environment

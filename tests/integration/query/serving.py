@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from k2common.engine.connection import Engine
 from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.iceberg.reading.reader import VersionReader
+from k2common.query.queries import Queries
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.queries import Queries
 from k2common.runtime.service import Runtime
 from k2common.settings.engine import EngineSettings
 from k2common.settings.service import HttpSettings

@@ -12,7 +12,6 @@ from iceberg_sink.gaps import GapFinder
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings
 from k2common.columnar.sorting import sorted_rows
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.commit import Proposal, commit
@@ -24,6 +23,7 @@ from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.settings.iceberg import IcebergSettings
 from k2common.testing.iceberg import START, first_version, folder_catalog, trade_rows
+from k2common.versions.hidden import Hidden, Reason
 from prometheus_client import CollectorRegistry
 
 from tests.integration.query.serving import client, serving

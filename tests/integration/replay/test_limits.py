@@ -14,14 +14,14 @@ from typing import Any, cast
 import httpx
 import pytest
 from k2common.engine.connection import Engine
+from k2common.http.access.keys import create as create_key
 from k2common.http.app import create_app
-from k2common.http.keys import create as create_key
 from k2common.http.queries import install_query_problems
 from k2common.http.streaming import Attended
 from k2common.http.tokens import TokenMaker
+from k2common.query.queries import Queries
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.runtime.queries import Queries
 from k2common.runtime.readiness import Readiness
 from k2common.settings.engine import EngineSettings
 from k2common.settings.kafka import KafkaSettings

@@ -20,7 +20,7 @@ import asyncio
 import gc
 from contextlib import asynccontextmanager
 from k2common.http.app import create_app
-from k2common.http.hosts import HostGuard
+from k2common.http.access.hosts import HostGuard
 from pathlib import Path
 from k2common.errors import SetupError, TransientError
 from k2common.observability.logging import get_logger

@@ -15,7 +15,6 @@ from k2common.columnar.arrow import arrow_schema_of
 from k2common.engine.connection import Engine
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.errors import TransientError
-from k2common.hidden import Amended, Hidden, Reason
 from k2common.iceberg.archive import Archive, ContentGone
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
@@ -37,6 +36,7 @@ from k2common.testing.iceberg import (
     trade_rows,
     trades_proposal,
 )
+from k2common.versions.hidden import Amended, Hidden, Reason
 
 COMMITS = 8
 ROWS = 7

@@ -18,7 +18,7 @@ CHAIN = [
     ("publish upload", "ingest_gateway.publisher"),
     ("parse chunk", "csv_loader.partition"),
     ("settle upload", "iceberg_sink.ending"),
-    ("first read", "k2common.runtime.first_reads"),
+    ("first read", "k2common.query.first_reads"),
 ]
 LIMIT_SECONDS = 280
 

@@ -15,7 +15,7 @@ from k2common.iceberg.versions.documents import head_version
 from k2common.registry.client import SchemaRegistry
 from k2common.schemas.datasets import TRADES
 from k2common.settings.load import load
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from tests.integration.sink.conftest import running
 from tests.integration.sink.messages import SCHEMA, message, write

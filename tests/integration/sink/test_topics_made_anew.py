@@ -13,7 +13,6 @@ from iceberg_sink import app as sink
 from iceberg_sink.rebase import main
 from iceberg_sink.settings import IcebergSinkSettings
 from k2common.errors import SetupError
-from k2common.hidden import Reason
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog
 from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.consumer import BatchReader
@@ -23,7 +22,8 @@ from k2common.registry.client import SchemaRegistry
 from k2common.schemas.datasets import DATASETS, TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.load import load
-from k2common.versions import Version
+from k2common.versions.hidden import Reason
+from k2common.versions.version import Version
 
 from tests.integration.sink.conftest import running
 from tests.integration.sink.messages import SCHEMA, TOPIC, message, write

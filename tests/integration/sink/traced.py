@@ -26,9 +26,9 @@ from ingest_gateway.settings import IngestGatewaySettings
 from k2common.errors import TransientError
 from k2common.kafka.producer import TransactionalProducer
 from k2common.observability.logging import configure
+from k2common.query.version_follower import VersionFollower
 from k2common.registry.client import SchemaRegistry
 from k2common.runtime.service import Runtime
-from k2common.runtime.versions import VersionFollower
 from k2common.schemas.datasets import TRADES
 from k2common.settings.load import load
 from k2common.settings.service import ObservabilitySettings

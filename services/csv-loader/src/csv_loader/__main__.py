@@ -1,6 +1,6 @@
 """`python -m csv_loader`."""
 
-from k2common.http.hosts import HostGuard
+from k2common.http.access.hosts import HostGuard
 from k2common.runtime.service import run_service
 
 from csv_loader.app import build

@@ -11,13 +11,13 @@ from k2common.http.viewer import documented
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.consumer import Place
+from k2common.query.instruments import Instruments
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
+from k2common.runtime.assignment import Share, Work
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.instruments import Instruments
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
-from k2common.runtime.share import Share, Work
 from k2common.schemas.datasets import (
     CHUNK_PARTITIONS,
     CHUNKS,

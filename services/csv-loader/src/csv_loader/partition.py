@@ -19,10 +19,10 @@ from k2common.kafka.positions import last_decoded, log_start
 from k2common.kafka.producer import Transaction, TransactionalProducer
 from k2common.observability.logging import bound, get_logger
 from k2common.observability.tracing import inject, joined, tracer
+from k2common.query.instruments import Instruments
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import CHUNKS, POSITIONS, STATUS
 
 from csv_loader.counting import Lag, count

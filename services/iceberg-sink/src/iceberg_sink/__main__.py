@@ -2,7 +2,7 @@
 
 import sys
 
-from k2common.http.hosts import HostGuard
+from k2common.http.access.hosts import HostGuard
 from k2common.runtime.service import run_service
 
 from iceberg_sink.app import build

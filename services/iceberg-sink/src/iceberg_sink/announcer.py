@@ -21,7 +21,7 @@ from k2common.observability.tracing import Carried
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import COMMITS, Topic, dead_letter_topic
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 FRAMING_BYTES = 16 * 1024
 """Room for headers and the batch around a letter."""

@@ -17,15 +17,15 @@ from k2common.iceberg.reading.tags import Tags
 from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.consumer import Place
+from k2common.query.instruments import Instruments
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime import failpoints
+from k2common.runtime.assignment import Share, Work
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.fault_metrics import FaultMetrics
-from k2common.runtime.instruments import Instruments
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
-from k2common.runtime.share import Share, Work
 from k2common.schemas.datasets import (
     CHUNKS,
     CLAIMS,
@@ -43,7 +43,7 @@ from k2common.schemas.datasets import (
     Dataset,
     OwnTable,
 )
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from iceberg_sink.announcer import Announcement, Announcer
 from iceberg_sink.batches import BatchWriter, Writer

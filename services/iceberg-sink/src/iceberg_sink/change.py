@@ -8,7 +8,7 @@ from datetime import datetime
 
 from k2common.domain.progress import Progress
 from k2common.schemas.datasets import Dataset
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from iceberg_sink.visibility import Commanded, Place, Ranges, hidden_after
 

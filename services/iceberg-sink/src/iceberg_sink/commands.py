@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from k2common.errors import RecordError
-from k2common.hidden import OffsetRange, Reason
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import CHUNKS, COMMANDS, MARKET_DATASETS
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Version
+from k2common.versions.hidden import OffsetRange, Reason
+from k2common.versions.version import Version
 
 from iceberg_sink.visibility import Commanded, Ranges
 

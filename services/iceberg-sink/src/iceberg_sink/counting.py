@@ -6,8 +6,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from k2common.columnar.record_batch import FetchedBatch, written_seconds
-from k2common.hidden import Reason
 from k2common.iceberg.commits.commit import CommitResult
+from k2common.versions.hidden import Reason
 
 from iceberg_sink.intake import Intake
 from iceberg_sink.metrics import SinkMetrics

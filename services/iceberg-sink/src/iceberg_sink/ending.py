@@ -21,7 +21,7 @@ from k2common.observability.tracing import (
     nanoseconds,
     tracer,
 )
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from iceberg_sink.change import SinkChange
 from iceberg_sink.visibility import is_settled

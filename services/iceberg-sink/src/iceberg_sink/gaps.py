@@ -30,7 +30,7 @@ from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import GAPS, QUOTES, TRADES, Dataset
 from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from iceberg_sink.announcer import Announcement, Announcer, unrecorded
 from iceberg_sink.metrics import SinkMetrics

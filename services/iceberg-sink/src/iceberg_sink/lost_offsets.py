@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from iceberg_sink.upload_evidence import NamedRows
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Set
 
 from k2common.domain.numbering import Kind
-from k2common.hidden import Reason
 from k2common.iceberg.commits.table_totals import Totals
 from k2common.observability.metrics import ROWS, SECONDS, TABLE, CollectorRegistry, Declarations, Label
 from k2common.schemas.datasets import DATASETS, MARKET_DATASETS, QUOTES, TRADES
+from k2common.versions.hidden import Reason
 
 from iceberg_sink.tasks import Task
 

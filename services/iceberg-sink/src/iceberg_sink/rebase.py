@@ -17,7 +17,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from k2common.errors import K2Error, SetupError
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commits.commit import Proposal, commit
 from k2common.iceberg.versions.documents import head_version
@@ -27,7 +26,8 @@ from k2common.settings.block import Block
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.load import load
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.version import Version
 
 from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
 

@@ -17,7 +17,6 @@ from itertools import groupby
 import pyarrow as pa
 from k2common.domain.dead_letters import DeadLetter, Position, redriven_header
 from k2common.errors import RecordError
-from k2common.hidden import Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table
 from k2common.iceberg.reading.predicates import Condition, among, both, equal, everything
 from k2common.iceberg.reading.rows import scan_rows
@@ -30,7 +29,8 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import DEAD_LETTERS, MARKET_DATASETS, REDRIVABLE, REDRIVES
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Version
+from k2common.versions.hidden import Reason
+from k2common.versions.version import Version
 
 from iceberg_sink.commands import Commands
 from iceberg_sink.letter_rows import KEY

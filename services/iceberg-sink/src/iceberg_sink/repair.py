@@ -28,9 +28,9 @@ from k2common.iceberg.reading.reader import UnknownVersion, VersionGone
 from k2common.iceberg.reading.rows import scan_rows
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
+from k2common.query.instruments import Instruments
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import DEAD_LETTERS, INSTRUMENTS, MARKET_DATASETS, REJECTS, UPLOADS, Dataset
 
 from iceberg_sink.lost_offsets import LostOffsets, columns_of

@@ -9,7 +9,7 @@ from k2common.iceberg.versions.documents import head_version
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import MARKET_DATASETS, Dataset
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from iceberg_sink.commands import Commands
 from iceberg_sink.statuses import Statuses

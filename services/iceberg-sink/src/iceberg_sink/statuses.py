@@ -16,7 +16,7 @@ from k2common.observability.tracing import Carried, carried
 from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import MARKET_DATASETS, STATUS, Topic
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from iceberg_sink.named_offsets import NamedOffsets
 from iceberg_sink.visibility import is_settled

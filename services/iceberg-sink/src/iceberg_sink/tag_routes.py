@@ -17,7 +17,7 @@ from k2common.iceberg.reading.tags import NAME, Tag, Tags
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import VERSIONED_TABLES
-from k2common.versions import MARKET, format_token, parse_token
+from k2common.versions.version import MARKET, format_token, parse_token
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 from k2common.domain.progress import Progress
-from k2common.hidden import Hidden, OffsetRange, Reason
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.version import Version
 
 REASONS = {"failed": Reason.FAILED, "cancelled": Reason.CANCELLED}
 Ranges = tuple[OffsetRange, ...]

@@ -26,7 +26,7 @@ from k2common.runtime import failpoints
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import COMMANDS, REDRIVES, STATUS, UPLOADS, VERSIONS, Dataset
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from iceberg_sink.announcer import Announcement, Announcer, unrecorded
 from iceberg_sink.batches import Writer, Written

@@ -13,12 +13,12 @@ from iceberg_sink.intake import Intake
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.step import Step
 from k2common.columnar.record_batch import HEADER, FetchedBatch
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.commits.commit import CommitResult
 from k2common.iceberg.commits.table_totals import Totals
 from k2common.observability.metrics import CollectorRegistry
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.iceberg import first_version
+from k2common.versions.hidden import Hidden, Reason
 
 TABLE = TRADES.table
 NOW = 1_000.0

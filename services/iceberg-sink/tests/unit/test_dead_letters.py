@@ -15,10 +15,10 @@ from k2common.columnar.decode import Poison
 from k2common.domain.dead_letters import DeadLetter
 from k2common.domain.progress import Progress
 from k2common.errors import SetupError
-from k2common.hidden import Hidden, OffsetRange, Reason
 from k2common.schemas.datasets import TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
+from k2common.versions.hidden import Hidden, OffsetRange, Reason
 from pydantic import SecretStr, ValidationError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

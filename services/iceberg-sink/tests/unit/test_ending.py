@@ -10,12 +10,12 @@ from iceberg_sink.ending import UPLOADS_CARRIED, Applied, tell_ended
 from iceberg_sink.statuses import Statuses
 from iceberg_sink.visibility import Commanded
 from k2common.domain.progress import Progress
-from k2common.hidden import OffsetRange
 from k2common.observability.tracing import TRACEPARENT, UPLOAD_TRACE, Carried
 from k2common.schemas.datasets import TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
-from k2common.versions import Version
+from k2common.versions.hidden import OffsetRange
+from k2common.versions.version import Version
 from structlog.testing import capture_logs
 
 TOPIC = TRADES.topic.name

@@ -17,7 +17,6 @@ from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings, IcebergSinkSettings, SinkSettings
 from iceberg_sink.writer import Tools
 from k2common.errors import DataDamaged, DataMissing, Fenced
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.commit import commit
@@ -32,6 +31,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import GAPS, TRADES
 from k2common.settings.iceberg import IcebergSettings
 from k2common.testing.iceberg import START, folder_catalog, trade_rows, trades_proposal
+from k2common.versions.hidden import Hidden, Reason
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 

@@ -17,7 +17,6 @@ from iceberg_sink.metrics import MaintenanceMetrics
 from iceberg_sink.settings import MaintenanceSettings
 from iceberg_sink.tasks import Task
 from k2common.errors import TransientError
-from k2common.hidden import Hidden, Reason
 from k2common.http.app import create_app
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
@@ -30,6 +29,7 @@ from k2common.runtime.readiness import Readiness
 from k2common.schemas.datasets import COMMITS, TABLES, TAGS, TRADES, VERSIONS, Dataset, OwnTable
 from k2common.settings.service import HttpSettings
 from k2common.testing.iceberg import START, append_trades, folder_catalog
+from k2common.versions.hidden import Hidden, Reason
 from prometheus_client import CollectorRegistry
 
 

@@ -10,7 +10,6 @@ from iceberg_sink.rebase import rebase, rebased
 from iceberg_sink.visibility import Commanded, Place, hidden_after, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import Fenced, SetupError
-from k2common.hidden import Hidden, OffsetRange, Reason
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.commit import commit
@@ -18,7 +17,8 @@ from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.identity import Identity
 from k2common.schemas.datasets import DATASETS, DEAD_LETTERS, STATUS, TRADES, Dataset, dead_letter_topic
 from k2common.testing.iceberg import first_version, folder_catalog, trade_rows, trades_proposal
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.version import Version
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOPIC = TRADES.topic.name

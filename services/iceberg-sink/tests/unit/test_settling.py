@@ -8,7 +8,6 @@ from iceberg_sink.commands import Commands
 from iceberg_sink.settling import Settling
 from iceberg_sink.statuses import Statuses
 from k2common.domain.progress import Progress
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.commit import commit
@@ -17,6 +16,7 @@ from k2common.runtime.clock import SystemClock
 from k2common.schemas.datasets import TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import folder_catalog, trade_rows, trades_proposal
+from k2common.versions.hidden import Hidden, Reason
 
 KAFKA = KafkaSettings(bootstrap_servers="x:1")
 CODEC: Any = None

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from iceberg_sink.statuses import Statuses, earliest_resume
 from k2common.columnar.record_batch import FetchedBatch
-from k2common.hidden import Hidden, Reason
 from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.version import Version
 
 TOPIC = TRADES.topic.name
 PARTITIONS = STATUS.partitions

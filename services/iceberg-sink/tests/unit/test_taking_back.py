@@ -12,11 +12,11 @@ from iceberg_sink.commands import CANCEL_LASTS, Commands
 from iceberg_sink.visibility import Commanded, Place, hidden_after, is_due, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import RecordError
-from k2common.hidden import Hidden, OffsetRange, Reason
 from k2common.schemas.datasets import TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.version import Version
 
 TOPIC = TRADES.topic.name
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -21,7 +21,7 @@ from k2common.iceberg.archive import Archive, ContentGone
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import TRADES, avro_schema
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 SYMBOLS = ("A", "B", "C", "D")
 HEADER = "ts_event_ns,symbol,venue,price,size\n"

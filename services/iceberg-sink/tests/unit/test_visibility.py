@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from iceberg_sink.statuses import Statuses, earliest_resume
 from iceberg_sink.visibility import Commanded, Place, arrivals, hidden_after, is_due, is_settled, merged
 from k2common.domain.progress import Progress
-from k2common.hidden import Hidden, OffsetRange, Reason
 from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version, trade_rows
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.version import Version
 
 TOPIC = TRADES.topic.name
 PARTITIONS = 2

@@ -1,6 +1,6 @@
 """`python -m ingest_gateway`."""
 
-from k2common.http.hosts import HostGuard
+from k2common.http.access.hosts import HostGuard
 from k2common.runtime.service import run_service
 
 from ingest_gateway.app import build

@@ -17,10 +17,10 @@ from k2common.iceberg.versions.hidden_files import hidden_files
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.layouts.catalogue import Catalogue
+from k2common.query.instruments import Instruments
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.instruments import Instruments
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.schemas.datasets import CHUNKS, CLAIMS, COMMANDS, UPLOADS

@@ -8,13 +8,13 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 from k2common.errors import TransientError
-from k2common.hidden import Reason
 from k2common.http.problems import FieldError, Problem
 from k2common.observability.logging import get_logger
 from k2common.observability.tracing import joined, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import COMMANDS, DATASETS
+from k2common.versions.hidden import Reason
 
 from ingest_gateway.claims import OPEN_STATES, Claim, Journal, Message
 from ingest_gateway.publisher import Publisher

@@ -16,7 +16,7 @@ from typing import Any
 
 from k2common.observability.metrics import Series
 from k2common.schemas.datasets import DATASETS, MARKET_DATASETS, REJECTS, Dataset
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from ingest_gateway.dead_letters import DeadLetters
 from ingest_gateway.metrics import TERMS

@@ -12,7 +12,7 @@ from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.schemas.datasets import DEAD_LETTER_TOPICS, Topic, dead_letter_topic
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 Place: TypeAlias = tuple[str, int, int]
 """Topic, epoch, partition."""

@@ -11,11 +11,11 @@ from typing import Any
 
 from k2common.domain.progress import LOST_IN_MIGRATION, Outcome, Progress
 from k2common.domain.time import format_datetime
-from k2common.hidden import Reason
 from k2common.layouts.model import Layout
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import DATASETS, REJECTS
-from k2common.versions import Version, format_token
+from k2common.versions.hidden import Reason
+from k2common.versions.version import Version, format_token
 
 from ingest_gateway.claims import OPEN_STATES, Claim
 from ingest_gateway.tracker import Tracker, Upload

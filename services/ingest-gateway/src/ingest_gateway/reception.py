@@ -18,10 +18,10 @@ from k2common.layouts.parser import UnparseableError
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.logging import get_logger
 from k2common.observability.tracing import inject
+from k2common.query.instruments import Instruments
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.runtime.instruments import Instruments
 from k2common.schemas.datasets import INSTRUMENTS
 from ulid import ULID
 

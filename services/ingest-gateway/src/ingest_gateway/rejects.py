@@ -16,7 +16,7 @@ from k2common.iceberg.reading.reader import VersionReader
 from k2common.iceberg.reading.rows import read_rows
 from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import REJECTS
-from k2common.versions import format_token
+from k2common.versions.version import format_token
 
 COLUMNS = ("line", "byte_offset", "column", "code", "message", "raw")
 

@@ -12,19 +12,19 @@ from typing import Any, TypeAlias
 
 from k2common.domain.progress import Progress
 from k2common.errors import RecordError, TransientError
-from k2common.hidden import Files, Hidden
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.tracing import Carried, carried
+from k2common.query.version_follower import load_hidden
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock, SystemClock
-from k2common.runtime.versions import load_hidden
 from k2common.schemas.datasets import CLAIMS, COMMITS, MARKET_DATASETS, REDRIVES, STATUS, UPLOADS, Topic
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Version
+from k2common.versions.hidden import Files, Hidden
+from k2common.versions.version import Version
 
 from ingest_gateway.claims import Claim
 from ingest_gateway.conservation import Conservation

@@ -17,7 +17,7 @@ from k2common.iceberg.files.data_files import write
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.testing.iceberg import append_trades, first_version, folder_catalog, trade_rows
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOPIC = TRADES.topic.name

@@ -20,7 +20,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import SystemClock
 from k2common.schemas.datasets import REJECTS, TRADES, UPLOADS, avro_schema
 from k2common.testing.iceberg import first_version, folder_catalog
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 from .test_receipts import END, NOW, UPLOAD, claim, status
 from .test_receipts import commit as committed

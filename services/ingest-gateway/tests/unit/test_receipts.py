@@ -12,11 +12,11 @@ from ingest_gateway.dead_letters import DeadLetters
 from ingest_gateway.receipts import final_record, receipt, settled
 from ingest_gateway.tracker import Commits, Tracker
 from k2common.domain.dead_letters import DeadLetter
-from k2common.hidden import Hidden, Reason
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.testing.iceberg import first_version
+from k2common.versions.hidden import Hidden, Reason
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UPLOAD = "01M86KAY8WBQN4BGJ0DGREQQCB"

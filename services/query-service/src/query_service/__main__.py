@@ -1,6 +1,6 @@
 """`python -m query_service`."""
 
-from k2common.http.hosts import HostGuard
+from k2common.http.access.hosts import HostGuard
 from k2common.runtime.service import run_service
 
 from query_service.app import build

@@ -14,16 +14,16 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from k2common.engine.scan import Filter, Scan
 from k2common.engine.shape import Shape
-from k2common.hidden import Reason
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.reading.as_of import AsOf, resolve
 from k2common.iceberg.reading.reader import VersionReader
+from k2common.query.first_reads import FirstReads
+from k2common.query.queries import Queries
+from k2common.query.sandbox import Sandbox
+from k2common.query.timings import so_far, step
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.first_reads import FirstReads
-from k2common.runtime.queries import Queries
-from k2common.runtime.sandbox import Sandbox
-from k2common.runtime.timings import so_far, step
 from k2common.schemas.datasets import Dataset, OwnTable
+from k2common.versions.hidden import Reason
 
 from query_service.formats import Counted, Writer, writer
 from query_service.latest import Latest

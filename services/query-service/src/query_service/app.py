@@ -19,17 +19,17 @@ from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.iceberg.reading.reader import VersionReader
 from k2common.kafka.boundary import UndecodableMessages
+from k2common.query.first_reads import FirstReads
+from k2common.query.queries import Queries
+from k2common.query.query_metrics import QueriesMetrics
+from k2common.query.sandbox import Sandbox
+from k2common.query.version_follower import VersionFollower
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.fault_metrics import FaultMetrics
-from k2common.runtime.first_reads import FirstReads
-from k2common.runtime.queries import Queries
-from k2common.runtime.query_metrics import QueriesMetrics
 from k2common.runtime.retry import lasting
-from k2common.runtime.sandbox import Sandbox
 from k2common.runtime.service import Runtime, Service
-from k2common.runtime.versions import VersionFollower
 from k2common.schemas.datasets import COMMITS, VERSIONED_TABLES
 from k2common.settings.service import HttpSettings
 

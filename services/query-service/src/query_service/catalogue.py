@@ -7,7 +7,7 @@ from typing import Any
 
 from k2common.domain.time import format_datetime
 from k2common.iceberg.versions.documents import VersionedSnapshot
-from k2common.versions import format_token
+from k2common.versions.version import format_token
 
 
 def version_entry(found: VersionedSnapshot) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from k2common.engine.differences import plain_rows_sql
 from k2common.engine.scan import Filter, Parameters, Scan
 from k2common.engine.text import columns_of
 from k2common.iceberg.reading.as_of import AsOf
-from k2common.runtime.queries import Queries
+from k2common.query.queries import Queries
 from k2common.schemas.datasets import DEAD_LETTERS, GAPS, REJECTS, Dataset
 
 from query_service.answers import Parts, scan_of

@@ -12,9 +12,9 @@ from k2common.engine.text import columns_of
 from k2common.iceberg.files.manifest_index import NO_DAY
 from k2common.iceberg.reading.plan import Plan
 from k2common.iceberg.reading.reader import TableField
-from k2common.runtime.queries import Queries
+from k2common.query.queries import Queries
 from k2common.schemas.datasets import Dataset, avro_schema
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 EPOCH_DAY = date(1970, 1, 1)
 MAX_FOOTERS = 1_000

@@ -12,7 +12,7 @@ from k2common.domain.time import to_datetime
 from k2common.engine.scan import Filter, Parameters, Scan
 from k2common.http.problems import Problem
 from k2common.iceberg.reading.as_of import AsOf
-from k2common.runtime.queries import Queries
+from k2common.query.queries import Queries
 from k2common.schemas.datasets import GAPS, REJECTS, Dataset
 
 from query_service.answers import Parts, scan_of

@@ -13,7 +13,7 @@ from k2common.engine.scan import Parameters, Scan
 from k2common.iceberg.reading.as_of import AsOf, resolve
 from k2common.iceberg.reading.tags import NAME
 from k2common.schemas.datasets import BARS, DEAD_LETTERS, GAPS, QUOTES, REJECTS, TRADES, Dataset
-from k2common.versions import Version, format_token
+from k2common.versions.version import Version, format_token
 
 from query_service import gap_parameters as given
 from query_service.answer_schemas import page_of

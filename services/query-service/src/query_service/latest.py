@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from k2common.engine.scan import Order, Parameters, Scan, rows_sql
 from k2common.iceberg.reading.plan import Plan
-from k2common.runtime.queries import Queries
+from k2common.query.queries import Queries
 
 from query_service.formats import Writer
 from query_service.planning import Planner

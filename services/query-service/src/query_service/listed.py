@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 from k2common.engine.scan import Parameters
-from k2common.runtime.queries import Queries
+from k2common.query.queries import Queries
 
 BATCH_ROWS = 16_384
 

@@ -6,8 +6,8 @@ from k2common.engine.scan import Filter
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.iceberg.reading.plan import Plan
 from k2common.iceberg.reading.reader import VersionReader
+from k2common.query.timings import step
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.timings import step
 from k2common.schemas.datasets import Dataset, OwnTable
 
 

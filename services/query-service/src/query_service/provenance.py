@@ -12,7 +12,7 @@ from k2common.errors import RecordError
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.cutter import RECORD_BYTES
 from k2common.layouts.records import BOM, record_ends
-from k2common.runtime.queries import Queries
+from k2common.query.queries import Queries
 from k2common.schemas.datasets import REJECTS, Topic
 
 NEWLINE = b"\n"

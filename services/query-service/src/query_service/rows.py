@@ -17,8 +17,8 @@ from k2common.engine.scan import ORDER, Filter, Order, Parameters, Scan, no_rows
 from k2common.engine.shape import Shape
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.iceberg.reading.plan import Plan
+from k2common.query.queries import Queries
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.queries import Queries
 
 from query_service.formats import Writer
 from query_service.planning import Planner

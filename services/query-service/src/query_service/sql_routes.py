@@ -16,7 +16,7 @@ from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.problems import Problem
 from k2common.http.streaming import Streamed
 from k2common.iceberg.reading.as_of import AsOf
-from k2common.runtime.sandbox import Sandbox, Statement, Task
+from k2common.query.sandbox import Sandbox, Statement, Task
 from starlette.types import Receive, Send
 from starlette.types import Scope as HttpScope
 

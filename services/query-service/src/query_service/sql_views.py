@@ -7,7 +7,7 @@ from typing import Any
 
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.engine.text import columns_of, quoted
-from k2common.runtime.sandbox import Task
+from k2common.query.sandbox import Task
 from k2common.schemas.datasets import GAPS, MARKET_DATASETS, Dataset, OwnTable
 
 VIEWS: Mapping[str, Dataset | OwnTable] = {**MARKET_DATASETS, GAPS.name: GAPS}

@@ -9,7 +9,7 @@ from typing import Any
 
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.http.problems import Problem
-from k2common.runtime.queries import Queries
+from k2common.query.queries import Queries
 from k2common.schemas.datasets import QUOTES, TRADES
 
 from query_service.conditions import Rule

@@ -9,8 +9,8 @@ from k2common.engine.connection import Engine
 from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.reading.reader import VersionReader
+from k2common.query.queries import Queries
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.queries import Queries
 from k2common.runtime.service import Runtime
 from k2common.schemas.datasets import MARKET_DATASETS
 from k2common.settings.engine import EngineSettings

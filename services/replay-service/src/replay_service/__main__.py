@@ -1,6 +1,6 @@
 """`python -m replay_service`."""
 
-from k2common.http.hosts import HostGuard
+from k2common.http.access.hosts import HostGuard
 from k2common.runtime.service import run_service
 
 from replay_service.app import build

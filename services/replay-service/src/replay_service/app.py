@@ -16,15 +16,15 @@ from k2common.http.viewer import documented
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.iceberg.reading.reader import VersionReader
 from k2common.kafka.boundary import UndecodableMessages
+from k2common.query.queries import Queries
+from k2common.query.query_metrics import QueriesMetrics
+from k2common.query.version_follower import VersionFollower
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.fault_metrics import FaultMetrics
-from k2common.runtime.queries import Queries
-from k2common.runtime.query_metrics import QueriesMetrics
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
-from k2common.runtime.versions import VersionFollower
 from k2common.schemas.datasets import COMMITS, QUOTES, SESSIONS, TRADES
 
 from replay_service.metrics import ReplayMetrics

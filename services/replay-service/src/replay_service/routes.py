@@ -17,10 +17,10 @@ from k2common.http.streaming import Streamed
 from k2common.http.tokens import TokenMaker
 from k2common.iceberg.reading.as_of import resolve
 from k2common.iceberg.reading.reader import VersionReader
+from k2common.query.admission import CALLER
+from k2common.query.queries import Queries
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.runtime.gate import CALLER
-from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import DATASETS
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response

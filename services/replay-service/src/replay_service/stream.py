@@ -19,8 +19,8 @@ from k2common.engine.text import columns_of, json_expression, lines, quoted
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.iceberg.reading.plan import Plan
 from k2common.iceberg.reading.reader import VersionReader
+from k2common.query.queries import Queries
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.queries import Queries
 from k2common.schemas.datasets import DATASETS, Dataset
 
 TEXT = "k2_text"

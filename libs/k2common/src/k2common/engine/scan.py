@@ -17,7 +17,7 @@ from k2common.domain.time import to_datetime
 from k2common.engine.connection import empty_table
 from k2common.iceberg.reading.plan import Plan, unhidden_in
 from k2common.schemas.datasets import Dataset, OwnTable, avro_schema
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 OPERATORS: Mapping[str, str] = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 DECIMAL = "DECIMAL(28, 12)"

@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from k2common.errors import DataFault, TransientError
-from k2common.http.access import Access
+from k2common.http.access.authorization import Access
+from k2common.http.access.hosts import HostGuard
 from k2common.http.bodies import BoundedBodies, OneLength, PacedAnswers, ReaderTooSlow
 from k2common.http.head import HeadAsGet
-from k2common.http.hosts import HostGuard
 from k2common.http.metrics import RequestMetrics
 from k2common.http.problems import Problem, problem_response
 from k2common.observability.logging import bound, get_logger

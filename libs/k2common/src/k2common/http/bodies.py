@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from k2common.http.json_bodies import refuse_repeated_keys
 from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError, Problem, problem_response
-from k2common.runtime.gate import CALLER
+from k2common.query.admission import CALLER
 from k2common.settings.service import HttpSettings
 
 MIN_BODY_BYTES = 16 * 1024

@@ -12,7 +12,7 @@ from k2common.engine.connection import QueryInterrupted, QueryTooLarge, ValueOut
 from k2common.errors import RecordError
 from k2common.http.problems import Problem, problem_response
 from k2common.iceberg.reading.reader import UnknownVersion, VersionGone
-from k2common.runtime.gate import Overloaded, TooManyAtOnce
+from k2common.query.admission import Overloaded, TooManyAtOnce
 
 PROBLEMS: dict[type[Exception], tuple[HTTPStatus, str]] = {
     UnknownVersion: (HTTPStatus.NOT_FOUND, "VERSION_UNKNOWN"),

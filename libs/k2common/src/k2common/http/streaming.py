@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2common.http.bodies import PIECE_BYTES, ReaderTooSlow, taken_within
-from k2common.runtime import timings
-from k2common.runtime.gate import BEGUN
+from k2common.query import timings
+from k2common.query.admission import BEGUN
 
 BODY_MESSAGES = 8
 __all__ = ("Attended", "ReaderTooSlow", "Streamed")

@@ -30,7 +30,7 @@ from k2common.iceberg.files.verification import open_parquet
 from k2common.iceberg.versions.documents import head_version
 from k2common.iceberg.versions.hidden_files import hidden_files
 from k2common.schemas.datasets import GAPS
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 EVENTS_PARTITION = 0
 EPOCH = 0

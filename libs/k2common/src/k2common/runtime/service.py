@@ -28,10 +28,10 @@ from k2common.observability.logging import configure, get_logger
 from k2common.runtime import failpoints
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.connections import BoundedConnection
-from k2common.runtime.door import Door
 from k2common.runtime.metrics import START, ServiceMetrics
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import Retried, delays, untold, wait_or_stop
+from k2common.runtime.startup_app import Door
 from k2common.settings.block import Block
 from k2common.settings.load import effective, load, secrets
 from k2common.settings.service import HttpSettings, ObservabilitySettings, ServiceSettings

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from k2common.errors import TransientError
-from k2common.hidden import Hidden
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.commits.commit import CommitResult, Proposal, commit
 from k2common.iceberg.commits.expiry import Retention
@@ -19,7 +18,8 @@ from k2common.iceberg.files.data_files import write
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.settings.iceberg import IcebergSettings
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden
+from k2common.versions.version import Version
 
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 START_US = int(START.timestamp()) * 1_000_000

@@ -17,7 +17,7 @@ from k2common.iceberg.files.data_files import write
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import Dataset
 from k2common.testing.iceberg import START, first_version
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 DEFAULTS: Mapping[str, Any] = {
     "venue": "XASX",

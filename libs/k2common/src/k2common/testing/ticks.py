@@ -22,7 +22,7 @@ from k2common.iceberg.maintenance.rewrite import live_files
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import Dataset
 from k2common.testing.iceberg import first_version
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 MICROS = pa.timestamp("us", "UTC")

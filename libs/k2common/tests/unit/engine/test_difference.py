@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 from k2common.engine.connection import Engine
 from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.commits.expiry import Retention, expire
@@ -16,7 +15,8 @@ from k2common.iceberg.reading.rows import read_rows
 from k2common.schemas.datasets import TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.testing.iceberg import append_trades, folder_catalog
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.version import Version
 
 LOADING = Hidden(reason=Reason.LOADING)
 RETRACTED = Hidden(reason=Reason.RETRACTED)

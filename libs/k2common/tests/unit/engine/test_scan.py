@@ -12,13 +12,13 @@ from k2common.domain.ordering import TOTAL_ORDER
 from k2common.engine.connection import Engine, QueryInterrupted
 from k2common.engine.scan import ORDER_BY, Filter, Parameters, Scan, after, order_key, rows_sql
 from k2common.engine.text import columns_of, json_expression, text_expressions
-from k2common.hidden import Hidden, Reason
 from k2common.iceberg.catalogs.catalog import Catalog, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables
 from k2common.iceberg.reading.reader import VersionReader
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.testing.iceberg import START_US, append_trades, folder_catalog
+from k2common.versions.hidden import Hidden, Reason
 
 ALL = Filter()
 

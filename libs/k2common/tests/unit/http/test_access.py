@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from k2common.errors import RecordError, SetupError
+from k2common.http.access.key_command import main
+from k2common.http.access.keys import KeyFile, create, listed, revoke, rotate
+from k2common.http.access.rate_limits import RateLimit
 from k2common.http.app import create_app
-from k2common.http.key_command import main
-from k2common.http.keys import KeyFile, create, listed, revoke, rotate
-from k2common.http.limits import RateLimit
 from k2common.runtime.readiness import Readiness
 from k2common.settings.service import HttpSettings
 from prometheus_client import CollectorRegistry

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 from k2common.errors import SetupError
+from k2common.http.access.hosts import parse_authority
 from k2common.http.app import create_app
-from k2common.http.hosts import parse_authority
 from k2common.runtime.readiness import Readiness
 from k2common.settings.block import Block
 from k2common.settings.load import load

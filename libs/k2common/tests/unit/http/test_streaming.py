@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from k2common.http.streaming import Attended, ReaderTooSlow, Streamed
-from k2common.runtime.gate import BEGUN
+from k2common.query.admission import BEGUN
 from k2common.testing.virtual_time import in_virtual_time, seconds_passed
 from starlette.types import Message, Receive, Scope, Send
 

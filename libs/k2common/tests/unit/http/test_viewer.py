@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from k2common.http.access.keys import create
 from k2common.http.app import create_app
-from k2common.http.keys import create
 from k2common.http.openapi import Operation, document, one
 from k2common.http.viewer import LINKS, documented
 from k2common.runtime.clock import SystemClock

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
-from k2common.hidden import Hidden, OffsetRange, Reason
 from k2common.iceberg.reading.plan import Footer, Share, classify, classify_without
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.version import Version
 
 Row = tuple[str, int, int, int]
 ROWS = st.sets(

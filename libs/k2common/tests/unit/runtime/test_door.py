@@ -4,9 +4,9 @@ from functools import partial
 
 import httpx
 import pytest
-from k2common.http.hosts import HostGuard
+from k2common.http.access.hosts import HostGuard
 from k2common.observability.metrics import CollectorRegistry
-from k2common.runtime.door import Door
+from k2common.runtime.startup_app import Door
 from k2common.settings.service import HttpSettings
 from starlette.responses import PlainTextResponse
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from k2common.errors import SetupError
-from k2common.http.hosts import HostGuard
+from k2common.http.access.hosts import HostGuard
 from k2common.runtime import failpoints
 from k2common.runtime.service import Runtime, Service, ServiceBlocks, run_service
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 from k2common.observability.tracing import TRACEPARENT, UPLOAD_TRACE
-from k2common.runtime import first_reads
-from k2common.runtime.first_reads import VERSIONS_KEPT, FirstReads
+from k2common.query import first_reads
+from k2common.query.first_reads import VERSIONS_KEPT, FirstReads
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.iceberg import first_version
-from k2common.versions import Version
+from k2common.versions.version import Version
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter

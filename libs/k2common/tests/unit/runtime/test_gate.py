@@ -6,7 +6,7 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from k2common.runtime.gate import BEGUN, CALLER, Gate, Overloaded, TooManyAtOnce
+from k2common.query.admission import BEGUN, CALLER, Gate, Overloaded, TooManyAtOnce
 from k2common.testing.virtual_time import in_virtual_time, seconds_passed
 
 

@@ -6,10 +6,10 @@ from random import Random
 import httpx
 from k2common.errors import TransientError
 from k2common.observability.metrics import CollectorRegistry, Declarations
-from k2common.runtime.door import Door
 from k2common.runtime.metrics import START, ServiceMetrics
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import until_stopped
+from k2common.runtime.startup_app import Door
 
 
 async def test_a_service_that_waits_at_its_start_gives_its_metrics() -> None:

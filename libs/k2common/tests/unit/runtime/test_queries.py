@@ -7,10 +7,10 @@ import duckdb
 import pytest
 from k2common.engine.connection import Engine, QueryInterrupted, QueryTooLarge
 from k2common.observability.metrics import CollectorRegistry
-from k2common.runtime import timings
-from k2common.runtime.gate import Overloaded, TooManyAtOnce
-from k2common.runtime.queries import Queries
-from k2common.runtime.query_metrics import QueriesMetrics
+from k2common.query import timings
+from k2common.query.admission import Overloaded, TooManyAtOnce
+from k2common.query.queries import Queries
+from k2common.query.query_metrics import QueriesMetrics
 from k2common.settings.engine import EngineSettings
 
 ENDLESS = "SELECT count(*) FROM range(100000000000) a"

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import pytest
 from k2common.kafka.consumer import Place
-from k2common.runtime import share
+from k2common.runtime import assignment as share
+from k2common.runtime.assignment import Share, Work
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import lasting
-from k2common.runtime.share import Share, Work
 from k2common.settings.kafka import KafkaSettings
 
 ended: list[str] = []

@@ -4,11 +4,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
-from k2common.hidden import Amended, Hidden, Reason
+from k2common.query.version_follower import load_hidden
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.versions import load_hidden
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import first_version
+from k2common.versions.hidden import Amended, Hidden, Reason
 
 
 async def test_the_file_of_hidden_uploads_is_read_in_a_worker_thread() -> None:

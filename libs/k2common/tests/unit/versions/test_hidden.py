@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from k2common.hidden import Amended, Hidden, OffsetRange, Reason, unread
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import first_version
-from k2common.versions import Version
+from k2common.versions.hidden import Amended, Hidden, OffsetRange, Reason, unread
+from k2common.versions.version import Version
 
 HEAD = replace(first_version(TRADES.table), offsets={0: 10})
 uploads = st.sampled_from([f"U{n}" for n in range(8)])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from k2common.errors import RecordError
-from k2common.hidden import Hidden, OffsetRange, Reason
-from k2common.versions import Version, format_token, parse_token, version_at
+from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.version import Version, format_token, parse_token, version_at
 
 NOW = datetime(2024, 8, 8, 12, tzinfo=UTC)
 small = st.integers(0, 5)

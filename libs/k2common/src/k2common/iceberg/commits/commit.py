@@ -24,7 +24,7 @@ from k2common.iceberg.commits.table_totals import Totals, totals_of
 from k2common.iceberg.files.snapshot_writer import FilesGone, SnapshotWriter
 from k2common.iceberg.versions.documents import COMMIT_ID_KEY, VERSION_KEY, origin_of
 from k2common.iceberg.versions.hidden_files import filed, hidden_files
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 __all__ = ["Change", "CommitResult", "Proposal", "commit"]
 

@@ -26,7 +26,6 @@ from pyiceberg.table.update import (
 )
 
 from k2common.errors import Fenced, SetupError
-from k2common.hidden import Amended, Files, unread
 from k2common.iceberg.versions.documents import (
     COMMIT_ID_KEY,
     STATE_TAG,
@@ -36,7 +35,8 @@ from k2common.iceberg.versions.documents import (
     tagged_version,
     version_of,
 )
-from k2common.versions import TICK, Version, merge_spans
+from k2common.versions.hidden import Amended, Files, unread
+from k2common.versions.version import TICK, Version, merge_spans
 
 Change: TypeAlias = Callable[[Version | None], Version]
 """The version that follows the head's; pure, since a moved head has it applied again."""

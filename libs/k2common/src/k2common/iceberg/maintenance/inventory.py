@@ -12,7 +12,7 @@ from k2common.iceberg.files.avro_files import manifests_of
 from k2common.iceberg.files.manifests import files_of
 from k2common.iceberg.maintenance.rewrite import Bounds
 from k2common.iceberg.versions.documents import head_version
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2common.errors import TransientError
-from k2common.hidden import Hidden
 from k2common.iceberg.catalogs.catalog import AWAY, load_table
 from k2common.iceberg.commits.commit import Change, CommitResult
 from k2common.iceberg.files.manifests import LiveFile
@@ -30,7 +29,8 @@ from k2common.iceberg.maintenance.rewrite import (
 from k2common.iceberg.reading.plan import Footers
 from k2common.iceberg.reading.reader import VersionReader
 from k2common.iceberg.versions.documents import head_version
-from k2common.versions import Version, merge_spans
+from k2common.versions.hidden import Hidden
+from k2common.versions.version import Version, merge_spans
 
 Span = tuple[int, int]
 """Version numbers, both ends inclusive."""

@@ -44,7 +44,7 @@ from k2common.iceberg.maintenance.rewrite import (
 from k2common.iceberg.maintenance.scrub import Scrubber
 from k2common.iceberg.reading.plan import Footer, read_footer
 from k2common.iceberg.versions.documents import head_version
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 UNLIMITED = 2**62
 Mask = npt.NDArray[np.bool_]

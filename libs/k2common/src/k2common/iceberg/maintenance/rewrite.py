@@ -29,7 +29,7 @@ from k2common.iceberg.files.data_files import write
 from k2common.iceberg.files.manifests import LiveFile, SizedFile, files_of
 from k2common.iceberg.files.verification import open_parquet
 from k2common.iceberg.versions.documents import head_version
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 SEED = 1
 MODULUS = 2**64

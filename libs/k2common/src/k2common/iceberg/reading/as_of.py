@@ -18,7 +18,7 @@ from k2common.errors import RecordError
 from k2common.iceberg.reading.plan import Plan
 from k2common.iceberg.reading.reader import UnknownVersion, VersionReader
 from k2common.iceberg.reading.tags import NAME
-from k2common.versions import Version, format_token, parse_token
+from k2common.versions.version import Version, format_token, parse_token
 
 SNAPSHOT_ID = re.compile(r"[1-9][0-9]{0,18}")
 FAR_AHEAD = timedelta(days=366)

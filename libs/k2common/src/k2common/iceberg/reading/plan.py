@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 
 from k2common.errors import TransientError
-from k2common.hidden import Hidden, OffsetRange
 from k2common.iceberg.catalogs.catalog import AWAY
 from k2common.iceberg.files.data_files import OFFSETS_KEY, UPLOADS_KEY
 from k2common.iceberg.files.manifest_index import FURTHEST, NO_DAY, FileEntry
 from k2common.iceberg.files.verification import FileVerifier, GivenUp, faults, never, read_footer_bytes
-from k2common.versions import Version
+from k2common.versions.hidden import Hidden, OffsetRange
+from k2common.versions.version import Version
 
 FOOTER_THREADS = 8
 MAGIC = b"PAR1"

@@ -28,7 +28,7 @@ from k2common.iceberg.reading.tags import Tags
 from k2common.iceberg.versions.documents import VersionedSnapshot, head_version, live_versions, version_upon
 from k2common.iceberg.versions.hidden_files import hidden_files
 from k2common.schemas.datasets import VERSIONS
-from k2common.versions import Version, version_at
+from k2common.versions.version import Version, version_at
 
 KNOWN_PLANS = 512
 PlanKey: TypeAlias = tuple[str, int, int, Wanted, int | None]

@@ -17,7 +17,7 @@ from k2common.errors import TransientError
 from k2common.iceberg.catalogs.catalog import AWAY, Catalog, load_table
 from k2common.iceberg.files.verification import FileVerifier, faults
 from k2common.iceberg.reading.plan import Plan
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 RULE_COLUMNS = ("kafka_epoch", "kafka_partition", "kafka_offset", "upload_id")
 NO_EPOCH = 2**31 - 1

@@ -25,7 +25,7 @@ from k2common.iceberg.files.verification import FileVerifier
 from k2common.iceberg.reading.rows import verified_rows
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TAGS
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 """No token, time or snapshot id looks like it."""

@@ -9,9 +9,9 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
-from k2common.hidden import Files, unread
 from k2common.iceberg.versions.hidden_files import hidden_files
-from k2common.versions import Version
+from k2common.versions.hidden import Files, unread
+from k2common.versions.version import Version
 
 VERSION_KEY = "k2.version"
 COMMIT_ID_KEY = "k2.commit-id"

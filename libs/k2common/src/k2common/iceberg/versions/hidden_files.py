@@ -15,12 +15,12 @@ from pyiceberg.io import load_file_io
 from pyiceberg.table import Table
 
 from k2common.errors import TransientError
-from k2common.hidden import Amended, Files, Hidden, entries
 from k2common.iceberg.catalogs.catalog import AWAY, HIDDEN_ROOT
 from k2common.iceberg.files.digests import named_by_digest
 from k2common.iceberg.files.lru import Recent
 from k2common.iceberg.files.verification import faults, read_whole
-from k2common.versions import Version
+from k2common.versions.hidden import Amended, Files, Hidden, entries
+from k2common.versions.version import Version
 
 MOST_IN_DOCUMENT = 100
 """So many that are hidden for good cost a commit a fifth more; a thousand cost seven times as much."""

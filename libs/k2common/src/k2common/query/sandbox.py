@@ -17,7 +17,7 @@ from k2common.engine.budget import MemoryBudget
 from k2common.engine.connection import QueryInterrupted, QueryTooLarge, ValueOutOfRange
 from k2common.engine.statements import StatementRefused
 from k2common.errors import TransientError
-from k2common.runtime.gate import Gate
+from k2common.query.admission import Gate
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.sandbox import SandboxSettings
 

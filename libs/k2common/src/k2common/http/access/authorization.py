@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2common.errors import SetupError
 from k2common.http import viewer
-from k2common.http.keys import KeyFile
-from k2common.http.limits import Allowance, RateLimit
+from k2common.http.access.keys import KeyFile
+from k2common.http.access.rate_limits import Allowance, RateLimit
 from k2common.http.problems import Problem, problem_response
 from k2common.observability.metrics import Series
+from k2common.query.admission import CALLER
 from k2common.runtime.clock import Clock
-from k2common.runtime.gate import CALLER
 from k2common.settings.service import HttpSettings
 from k2common.settings.signing import is_loopback
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from k2common.errors import K2Error
-from k2common.http.keys import SCOPES, create, listed, revoke, rotate
+from k2common.http.access.keys import SCOPES, create, listed, revoke, rotate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from k2common.observability.tracing import TRACEPARENT, UPLOAD_TRACE, joined, tracer
-from k2common.versions import Version
+from k2common.versions.version import Version
 
 VERSIONS_KEPT = 1_000
 """Of each table; older ones that nobody has read are forgotten."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from k2common.engine.connection import EngineUse, QueryInterrupted, QueryTooLarge, ValueOutOfRange
 from k2common.errors import DataDamaged, DataMissing, TransientError
 from k2common.observability.metrics import SECONDS, CollectorRegistry, Declarations, Label, Series
-from k2common.runtime.gate import Overloaded, TooManyAtOnce
+from k2common.query.admission import Overloaded, TooManyAtOnce
 
 OUTCOMES: Mapping[type[BaseException], str] = {
     QueryInterrupted: "interrupted",

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from k2common.engine.connection import Engine, Query
 from k2common.observability.metrics import CollectorRegistry
+from k2common.query.admission import Gate
+from k2common.query.query_metrics import QueriesMetrics
+from k2common.query.timings import step
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.gate import Gate
-from k2common.runtime.query_metrics import QueriesMetrics
-from k2common.runtime.timings import step
 from k2common.settings.engine import EngineSettings
 
 Result = TypeVar("Result")

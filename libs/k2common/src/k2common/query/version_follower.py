@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from k2common.hidden import Amended
 from k2common.iceberg.reading.reader import VersionReader
 from k2common.kafka.boundary import UndecodableMessages
 from k2common.kafka.follower import Follower
+from k2common.query.first_reads import FirstReads
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
-from k2common.runtime.first_reads import FirstReads
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import COMMITS
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions import Version
+from k2common.versions.hidden import Amended
+from k2common.versions.version import Version
 
 REFRESH_SECONDS = 5.0
 PART = "versions"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from k2common.errors import RecordError
-from k2common.hidden import Files, Hidden, from_json, to_json, unread
+from k2common.versions.hidden import Files, Hidden, from_json, to_json, unread
 
 TICK = timedelta(microseconds=1)
 MARKET = "market."

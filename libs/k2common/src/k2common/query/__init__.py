@@ -1,0 +1,1 @@
+"""Running of queries: admission, time limits, sandboxes, versions to read, metrics."""

@@ -1,0 +1,1 @@
+"""Versions of tables, their tokens, and the uploads that they hide."""
