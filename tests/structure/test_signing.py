@@ -17,7 +17,7 @@ from k2common.settings.load import load
 from k2common.settings.signing import require_own_secrets
 from k2local.fleet import SERVICES as PACKAGES
 from k2local.signing import FILE, VARIABLES, signing_environment
-from query_service.page_tokens import KeyPage, PageTokens
+from query_service.answers.page_tokens import KeyPage, PageTokens
 
 from tests.structure.apps import SERVICES, SIGNING, open_apps
 from tests.structure.test_deployment import OURS, composed, with_http

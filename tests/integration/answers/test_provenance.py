@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from k2common.versions.hidden import Hidden, Reason
-from query_service.provenance import dialect_of, record_at
+from query_service.provenance.provenance import dialect_of, record_at
 
 from tests.integration.answers.house import House
 

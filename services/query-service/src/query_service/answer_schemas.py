@@ -11,9 +11,10 @@ from k2common.http.openapi import reference
 from k2common.http.row_schemas import object_schema, row_schema
 from k2common.schemas.datasets import CORPORATE_ACTIONS, INSTRUMENTS, QUOTES, TRADES, Dataset, avro_schema
 
-from query_service import bars, joins
-from query_service import reference as names
-from query_service.condition import COUNTED, EVENT_KINDS
+from query_service.bars import bars
+from query_service.gaps.condition import COUNTED, EVENT_KINDS
+from query_service.joins import joins
+from query_service.reference import reference as names
 
 TEXT = {"type": "string"}
 NULL_TEXT = {"type": ["string", "null"]}

@@ -33,28 +33,28 @@ from k2common.runtime.service import Runtime, Service
 from k2common.schemas.datasets import COMMITS, VERSIONED_TABLES
 from k2common.settings.service import HttpSettings
 
-from query_service.answers import Parts
-from query_service.bars_routes import bars_routes
-from query_service.citations_routes import citations_routes
-from query_service.datasets_routes import datasets_routes
-from query_service.documentation import READING, problems
-from query_service.gap_routes import gap_routes
-from query_service.joins_routes import joins_routes
-from query_service.latest import Latest
+from query_service.answers.answer_context import Parts
+from query_service.answers.documentation import READING, problems
+from query_service.answers.page_tokens import PageTokens
+from query_service.answers.planning import Planner
+from query_service.answers.validation import install_validation, refuse_unknown
+from query_service.bars.routes import bars_routes
+from query_service.catalogue.routes import datasets_routes
+from query_service.citations.in_process_client import Rerun
+from query_service.citations.routes import citations_routes
+from query_service.gaps.routes import gap_routes
+from query_service.joins.routes import joins_routes
 from query_service.metrics import QueryMetrics
 from query_service.openapi import DocumentedApi
-from query_service.page_tokens import PageTokens
-from query_service.planning import Planner
-from query_service.provenance_routes import provenance_routes
-from query_service.reference_routes import reference_routes
-from query_service.rerun import Rerun
+from query_service.provenance.routes import provenance_routes
+from query_service.reference.routes import reference_routes
 from query_service.routes import routes
-from query_service.rows import Rows
-from query_service.rows_routes import rows_routes
 from query_service.settings import QueryServiceSettings, QuerySettings
-from query_service.sql_routes import sql_routes
-from query_service.summary_routes import summary_routes
-from query_service.validation import install_validation, refuse_unknown
+from query_service.sql.routes import sql_routes
+from query_service.summary.routes import summary_routes
+from query_service.ticks.latest import Latest
+from query_service.ticks.routes import rows_routes
+from query_service.ticks.rows import Rows
 
 DESCRIPTION = (
     "Trades, quotes and reference data. Every answer names the version that it was read from, and can be "

@@ -17,7 +17,7 @@ from k2common.settings.engine import EngineSettings
 from k2common.settings.service import HttpSettings
 from k2common.testing.iceberg import folder_catalog
 from pydantic import SecretStr
-from query_service.answers import Parts
+from query_service.answers.answer_context import Parts
 from query_service.app import application, parts_of
 from query_service.metrics import QueryMetrics
 from query_service.settings import QuerySettings

@@ -18,10 +18,10 @@ from k2common.engine.scan import Filter
 from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import TRADES
 from k2common.testing.rows import append_rows
-from query_service.answers import Parts, resolved
-from query_service.bars import SCHEMA, Bars, Question
-from query_service.conditions import rule_of
-from query_service.timeframes import parse_timeframe
+from query_service.answers.answer_context import Parts, resolved
+from query_service.bars.bars import SCHEMA, Bars, Question
+from query_service.bars.timeframes import parse_timeframe
+from query_service.trades.conditions import rule_of
 
 SECOND = 10**9
 SYDNEY = "Australia/Sydney"

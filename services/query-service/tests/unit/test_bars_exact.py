@@ -11,7 +11,7 @@ import pytest
 from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import BARS, CORPORATE_ACTIONS, TRADES
 from k2common.testing.rows import append_rows
-from query_service.adjustments import Action, adjusting
+from query_service.bars.adjustments import Action, adjusting
 
 
 def trades(*rows: tuple[str, str, str], **given: Any) -> list[dict[str, Any]]:

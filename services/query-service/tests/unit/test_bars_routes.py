@@ -14,7 +14,7 @@ import pytest
 from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import TRADES
 from k2common.testing.rows import append_rows
-from query_service.bars import SCHEMA
+from query_service.bars.bars import SCHEMA
 
 
 def trades(*rows: tuple[str, str, str], **given: Any) -> list[dict[str, Any]]:

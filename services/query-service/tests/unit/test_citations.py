@@ -1,7 +1,7 @@
 """A signature is checked whatever characters somebody put into it."""
 
 import pytest
-from query_service.citations import is_genuine
+from query_service.citations.citations import is_genuine
 
 
 @pytest.mark.parametrize("signature", ["", "é", "\ud987", "a" * 64])

@@ -11,8 +11,7 @@ from k2common.domain.time import format_time
 from k2common.engine.scan import Filter
 from k2common.http.problems import Problem
 from pydantic import ValidationError
-from query_service.bars_parameters import BarsParameters
-from query_service.parameters import (
+from query_service.answers.parameters import (
     MAX_SYMBOLS,
     ListParameters,
     RowsParameters,
@@ -23,7 +22,8 @@ from query_service.parameters import (
     split,
     time_of,
 )
-from query_service.reference_parameters import (
+from query_service.bars.parameters import BarsParameters
+from query_service.reference.parameters import (
     ActionsParameters,
     InstrumentsParameters,
     ResolveParameters,

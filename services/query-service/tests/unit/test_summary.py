@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from query_service.summary import divided, text
+from query_service.summary.summary import divided, text
 
 
 @given(st.integers(1, 10**30), st.integers(1, 10**25))

@@ -1,0 +1,1 @@
+"""What every endpoint does alike: version, plan, parameters, pages, formats."""

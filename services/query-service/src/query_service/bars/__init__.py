@@ -1,0 +1,1 @@
+"""Bars of a range: boundaries, aggregation, adjustment."""

@@ -1,0 +1,1 @@
+"""Citations of answers, and their verification."""

@@ -1,0 +1,1 @@
+"""Gaps, silences and the quality of a dataset."""

@@ -1,0 +1,1 @@
+"""Reference data: symbols, instruments, symbology, corporate actions."""

@@ -1,0 +1,1 @@
+"""SQL of users over the tables of one version."""

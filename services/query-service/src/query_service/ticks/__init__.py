@@ -1,0 +1,1 @@
+"""Trades and quotes as rows: ranges, pages, the newest per symbol."""

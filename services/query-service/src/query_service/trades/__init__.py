@@ -1,0 +1,1 @@
+"""Which trades of a range count, and what the range holds."""
