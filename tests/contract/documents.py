@@ -7,13 +7,13 @@ from typing import Any
 
 import csv_loader.openapi
 import iceberg_sink.openapi
-import ingest_gateway.openapi
+import ingest_gateway.http.openapi
 import replay_service.openapi
 
 from tests.docs.query_endpoints import document as query_service
 
 DOCUMENTS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
-    "ingest-gateway": ingest_gateway.openapi.api,
+    "ingest-gateway": ingest_gateway.http.openapi.api,
     "csv-loader": csv_loader.openapi.api,
     "iceberg-sink": iceberg_sink.openapi.api,
     "query-service": query_service,

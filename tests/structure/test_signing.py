@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from iceberg_sink.dead_letter_routes import LettersPage
-from ingest_gateway.routes import UploadsPage
+from ingest_gateway.http.routes import UploadsPage
 from k2common.errors import SetupError
 from k2common.http.tokens import TokenMaker
 from k2common.settings.load import load

@@ -11,14 +11,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from ingest_gateway.app import STREAMED
-from ingest_gateway.claims import Claim
-from ingest_gateway.layout_routes import LayoutRoutes
-from ingest_gateway.limits import Limits
+from ingest_gateway.body.limits import Limits
+from ingest_gateway.body.spool import ANSWERED, Spool
+from ingest_gateway.claims.claims import Claim
+from ingest_gateway.http.layout_routes import LayoutRoutes
+from ingest_gateway.http.routes import Routes
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.reception import Reception
-from ingest_gateway.routes import Routes
-from ingest_gateway.spool import ANSWERED, Spool
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.receipts.tracker import Tracker
+from ingest_gateway.uploads.reception import Reception
 from k2common.http.app import create_app
 from k2common.http.bodies import Places
 from k2common.layouts.catalogue import Catalogue

@@ -9,12 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from ingest_gateway.claims import Claim
-from ingest_gateway.digests import ContentDigest
-from ingest_gateway.limits import Limits
+from ingest_gateway.body.decompression import UNPACKERS
+from ingest_gateway.body.digests import ContentDigest
+from ingest_gateway.body.limits import Limits
+from ingest_gateway.body.spool import Spool
+from ingest_gateway.claims.claims import Claim
 from ingest_gateway.settings import IngestGatewaySettings
-from ingest_gateway.spool import Spool
-from ingest_gateway.unpacking import UNPACKERS
 from k2common.kafka.positions import all_records
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec

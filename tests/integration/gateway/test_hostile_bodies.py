@@ -17,9 +17,9 @@ from typing import NoReturn
 from urllib.parse import quote
 
 import pytest
-from ingest_gateway.limits import Limits
-from ingest_gateway.spool import Received
-from ingest_gateway.zips import unzipped
+from ingest_gateway.body.limits import Limits
+from ingest_gateway.body.spool import Received
+from ingest_gateway.body.zips import unzipped
 from k2common.http.problems import Problem
 from k2common.layouts.catalogue import layout_named
 

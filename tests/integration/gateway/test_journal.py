@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from ingest_gateway.claims import Claim, Journal
+from ingest_gateway.claims.claims import Claim, Journal
 from ingest_gateway.settings import IngestGatewaySettings
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec

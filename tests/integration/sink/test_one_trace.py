@@ -15,7 +15,7 @@ CLIENT_TRACE, CLIENT_SPAN, AGAIN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b71
 POISON = "P01SON-OF-A-MESSAGE"
 CHAIN = [
     ("http request", "k2common.http.app"),
-    ("publish upload", "ingest_gateway.publisher"),
+    ("publish upload", "ingest_gateway.claims.publisher"),
     ("parse chunk", "csv_loader.partition"),
     ("settle upload", "iceberg_sink.ending"),
     ("first read", "k2common.query.first_reads"),

@@ -25,24 +25,24 @@ from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
 from k2common.schemas.datasets import CHUNKS, CLAIMS, COMMANDS, UPLOADS
 
-from ingest_gateway.changes import Changes
-from ingest_gateway.claims import OPEN_STATES, Claim, Journal
-from ingest_gateway.counting import tell
-from ingest_gateway.finals import Finals
-from ingest_gateway.keeping import Keeping
-from ingest_gateway.layout_routes import LayoutRoutes
-from ingest_gateway.limits import Limits
+from ingest_gateway.body.limits import Limits
+from ingest_gateway.body.spool import Spool
+from ingest_gateway.claims.claims import OPEN_STATES, Claim, Journal
+from ingest_gateway.claims.publisher import Publisher
+from ingest_gateway.http.layout_routes import LayoutRoutes
+from ingest_gateway.http.openapi import api
+from ingest_gateway.http.routes import Routes
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.openapi import api
-from ingest_gateway.past import PastReceipts
-from ingest_gateway.publisher import Publisher
-from ingest_gateway.reception import Reception
-from ingest_gateway.recovery import Recovery
-from ingest_gateway.rejects import Rejects
-from ingest_gateway.routes import Routes
+from ingest_gateway.receipts.metric_updates import tell
+from ingest_gateway.receipts.receipt_finalizer import Finals
+from ingest_gateway.receipts.receipt_history import PastReceipts
+from ingest_gateway.receipts.rejects import Rejects
+from ingest_gateway.receipts.tracker import Tracker, follow
 from ingest_gateway.settings import IngestGatewaySettings
-from ingest_gateway.spool import Spool
-from ingest_gateway.tracker import Tracker, follow
+from ingest_gateway.uploads.archive_retention import Keeping
+from ingest_gateway.uploads.cancellation import Changes
+from ingest_gateway.uploads.reception import Reception
+from ingest_gateway.uploads.recovery import Recovery
 
 FOLLOWING = "topics"
 UPLOADERS_READ = re.compile(r"/v1/(uploads(/[^/]+(/rejects)?)?|batches/[^/]+|layouts(/[^/]+)?)")

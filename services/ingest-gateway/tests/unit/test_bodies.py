@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_gateway import limits as limits_module
-from ingest_gateway.forms import Form
-from ingest_gateway.limits import Guard, Limits
-from ingest_gateway.repairing import mended
-from ingest_gateway.spool import Received
-from ingest_gateway.trials import detected, trial
-from ingest_gateway.zips import unzipped
+from ingest_gateway.body import limits as limits_module
+from ingest_gateway.body.limits import Guard, Limits
+from ingest_gateway.body.multipart import Form
+from ingest_gateway.body.spool import Received
+from ingest_gateway.body.zips import unzipped
+from ingest_gateway.uploads.dry_run import detected, trial
+from ingest_gateway.uploads.reject_reports import mended
 from k2common.http.problems import Problem
 from k2common.layouts.catalogue import builtin_layouts, layout_named
 from k2common.layouts.cutter import read_header

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from ingest_gateway.conservation import HOLE, SETTLING, Sum
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.receipts.conservation import HOLE, SETTLING, Sum
+from ingest_gateway.receipts.tracker import Tracker
 from k2common.domain.dead_letters import DeadLetter
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables

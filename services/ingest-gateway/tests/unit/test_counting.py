@@ -8,15 +8,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from ingest_gateway.claims import Claim
-from ingest_gateway.counting import count_final, tell
-from ingest_gateway.limits import Limits
+from ingest_gateway.body.limits import Limits
+from ingest_gateway.body.spool import Spool
+from ingest_gateway.claims.claims import Claim
+from ingest_gateway.claims.publisher import Publisher
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.publisher import Publisher
-from ingest_gateway.receipts import Settled
-from ingest_gateway.reception import Reception
-from ingest_gateway.spool import Spool
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.receipts.metric_updates import count_final, tell
+from ingest_gateway.receipts.receipts import Settled
+from ingest_gateway.receipts.tracker import Tracker
+from ingest_gateway.uploads.reception import Reception
 from k2common.domain.progress import Progress
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.metrics import CollectorRegistry

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from ingest_gateway.claims import Claim
-from ingest_gateway.keeping import Keeping, expired
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.claims.claims import Claim
+from ingest_gateway.receipts.tracker import Tracker
+from ingest_gateway.uploads.archive_retention import Keeping, expired
 from k2common.iceberg.archive import Archive
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.runtime.blocking import Blocking

@@ -2,10 +2,10 @@
 
 from typing import Any, cast
 
-from ingest_gateway.layout_routes import LayoutRoutes
-from ingest_gateway.openapi import OPERATIONS, UPLOAD_PARAMETERS, api
-from ingest_gateway.requests import PARAMETERS
-from ingest_gateway.routes import Routes
+from ingest_gateway.http.layout_routes import LayoutRoutes
+from ingest_gateway.http.openapi import OPERATIONS, UPLOAD_PARAMETERS, api
+from ingest_gateway.http.routes import Routes
+from ingest_gateway.uploads.requests import PARAMETERS
 
 
 def test_every_route_is_documented_and_every_documented_one_exists() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from ingest_gateway.past import PastReceipts
-from ingest_gateway.receipts import final_record, receipt, settled
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.receipts.receipt_history import PastReceipts
+from ingest_gateway.receipts.receipts import final_record, receipt, settled
+from ingest_gateway.receipts.tracker import Tracker
 from k2common.columnar.arrow import arrow_schema
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables

@@ -7,10 +7,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_gateway.claims import Claim
-from ingest_gateway.dead_letters import DeadLetters
-from ingest_gateway.receipts import final_record, receipt, settled
-from ingest_gateway.tracker import Commits, Tracker
+from ingest_gateway.claims.claims import Claim
+from ingest_gateway.receipts.dead_letters import DeadLetters
+from ingest_gateway.receipts.receipts import final_record, receipt, settled
+from ingest_gateway.receipts.tracker import Commits, Tracker
 from k2common.domain.dead_letters import DeadLetter
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec

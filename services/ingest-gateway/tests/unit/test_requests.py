@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from ingest_gateway.requests import UploadRequest, read_request, read_transfer
+from ingest_gateway.uploads.requests import UploadRequest, read_request, read_transfer
 from k2common.http.problems import Problem
 from k2common.layouts.catalogue import Catalogue, builtin_layouts, layout_named
 from k2common.layouts.cutter import CutPosition, Header

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from ingest_gateway.digests import ContentDigest
-from ingest_gateway.limits import Limits
-from ingest_gateway.spool import Received, Spool, StoredBody
-from ingest_gateway.unpacking import UNPACKERS
+from ingest_gateway.body.decompression import UNPACKERS
+from ingest_gateway.body.digests import ContentDigest
+from ingest_gateway.body.limits import Limits
+from ingest_gateway.body.spool import Received, Spool, StoredBody
 from k2common.http.problems import Problem
 from k2common.runtime.blocking import Blocking
 

@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from ingest_gateway.trials import FIRST_BLOCK_BYTES, check_first_block, detected
+from ingest_gateway.uploads.dry_run import FIRST_BLOCK_BYTES, check_first_block, detected
 from k2common.errors import RecordError
 from k2common.layouts.catalogue import builtin_layouts, layout_named
 from k2common.layouts.cutter import read_header

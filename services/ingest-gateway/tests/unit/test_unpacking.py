@@ -8,8 +8,8 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_gateway.digests import ContentDigest
-from ingest_gateway.unpacking import UNPACKERS
+from ingest_gateway.body.decompression import UNPACKERS
+from ingest_gateway.body.digests import ContentDigest
 from k2common.http.problems import Problem
 
 PACK = {"gzip": gzip.compress, "zstd": zstandard.compress, "identity": bytes}

@@ -11,11 +11,11 @@ from k2common.errors import RecordError
 from k2common.observability.logging import get_logger
 from k2common.registry.codec import MessageCodec
 
-from ingest_gateway.claims import Claim, Journal
+from ingest_gateway.body.spool import Spool, StoredBody
+from ingest_gateway.claims.claims import Claim, Journal
+from ingest_gateway.claims.publisher import Publisher
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.publisher import Publisher
-from ingest_gateway.spool import Spool, StoredBody
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.receipts.tracker import Tracker
 
 log = get_logger(__name__)
 

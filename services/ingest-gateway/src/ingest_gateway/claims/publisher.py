@@ -23,9 +23,9 @@ from k2common.runtime.clock import Clock
 from k2common.runtime.retry import Retried, until_stopped, untold
 from k2common.schemas.datasets import BULK_CHUNK_PARTITIONS, CHUNK_PARTITIONS, CHUNKS
 
-from ingest_gateway.claims import OPEN_STATES, Claim, Journal, Message
+from ingest_gateway.body.spool import Spool
+from ingest_gateway.claims.claims import OPEN_STATES, Claim, Journal, Message
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.spool import Spool
 
 RECORD_TOO_LONG = "RECORD_TOO_LONG"
 log = get_logger(__name__)

@@ -12,8 +12,8 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.runtime.retry import wait_or_stop
 
-from ingest_gateway.claims import Claim
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.claims.claims import Claim
+from ingest_gateway.receipts.tracker import Tracker
 
 LOOK_SECONDS = 3600.0
 log = get_logger(__name__)

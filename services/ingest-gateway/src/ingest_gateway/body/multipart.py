@@ -9,7 +9,7 @@ from k2common.http.problems import Problem
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from ingest_gateway.unpacking import UNPACKERS, Unpacker
+from ingest_gateway.body.decompression import UNPACKERS, Unpacker
 
 MAX_FIELD_BYTES = 64 * 1024
 MAX_FIELDS = 64

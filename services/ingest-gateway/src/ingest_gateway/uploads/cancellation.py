@@ -16,11 +16,11 @@ from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import COMMANDS, DATASETS
 from k2common.versions.hidden import Reason
 
-from ingest_gateway.claims import OPEN_STATES, Claim, Journal, Message
-from ingest_gateway.publisher import Publisher
-from ingest_gateway.receipts import receipt
-from ingest_gateway.requests import UploadRequest
-from ingest_gateway.tracker import Tracker, Upload
+from ingest_gateway.claims.claims import OPEN_STATES, Claim, Journal, Message
+from ingest_gateway.claims.publisher import Publisher
+from ingest_gateway.receipts.receipts import receipt
+from ingest_gateway.receipts.tracker import Tracker, Upload
+from ingest_gateway.uploads.requests import UploadRequest
 
 log = get_logger(__name__)
 spans = tracer(__name__)

@@ -15,7 +15,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import UPLOADS
 
-from ingest_gateway.tracker import Tracker, Upload
+from ingest_gateway.receipts.tracker import Tracker, Upload
 
 COLUMNS = ("upload_id", "receipt")
 SETTLING = timedelta(hours=1)

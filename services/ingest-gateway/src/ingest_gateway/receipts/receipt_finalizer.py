@@ -12,11 +12,11 @@ from k2common.runtime.clock import Clock
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import UPLOADS
 
-from ingest_gateway.claims import Claim, Journal, Message
-from ingest_gateway.counting import count_final
+from ingest_gateway.claims.claims import Claim, Journal, Message
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.receipts import final_record, settled
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.receipts.metric_updates import count_final
+from ingest_gateway.receipts.receipts import final_record, settled
+from ingest_gateway.receipts.tracker import Tracker
 
 LOOK_SECONDS = 0.1
 READ_BACK_SECONDS = 5.0

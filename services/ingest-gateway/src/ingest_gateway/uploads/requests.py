@@ -25,11 +25,11 @@ from k2common.schemas.datasets import MARKET_DATASETS
 from starlette.requests import Request
 from ulid import ULID
 
-from ingest_gateway.charsets import layout_with_charset
-from ingest_gateway.claims import Claim
-from ingest_gateway.digests import ContentDigest
-from ingest_gateway.unpacking import UNPACKERS, Unpacker
-from ingest_gateway.zips import MEDIA as ZIPPED
+from ingest_gateway.body.charsets import layout_with_charset
+from ingest_gateway.body.decompression import UNPACKERS, Unpacker
+from ingest_gateway.body.digests import ContentDigest
+from ingest_gateway.body.zips import MEDIA as ZIPPED
+from ingest_gateway.claims.claims import Claim
 
 TEXTS = ("source", "filename", "symbol", "venue", "asset_class", "currency", "timezone", "batch")
 UPLOADS = ("replaces", "repairs")

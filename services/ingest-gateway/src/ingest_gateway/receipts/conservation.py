@@ -18,8 +18,8 @@ from k2common.observability.metrics import Series
 from k2common.schemas.datasets import DATASETS, MARKET_DATASETS, REJECTS, Dataset
 from k2common.versions.version import Version
 
-from ingest_gateway.dead_letters import DeadLetters
 from ingest_gateway.metrics import TERMS
+from ingest_gateway.receipts.dead_letters import DeadLetters
 
 SETTLING = timedelta(seconds=10)
 """A version is judged so long after it was heard of: statuses, letters and marks come by other topics."""

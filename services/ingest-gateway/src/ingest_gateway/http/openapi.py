@@ -8,10 +8,10 @@ from typing import Any
 from k2common.http.openapi import Operation, Parameter, document, many, one, reference
 from k2common.schemas.datasets import MARKET_DATASETS
 
-from ingest_gateway.receipts import STATES
-from ingest_gateway.requests import ASSET_CLASSES, MAX_KEY, MAX_TEXT
-from ingest_gateway.routes import DEFAULT_LIMIT, MAX_LIMIT, MAX_WAIT_SECONDS, REJECT_FORMATS
-from ingest_gateway.unpacking import UNPACKERS
+from ingest_gateway.body.decompression import UNPACKERS
+from ingest_gateway.http.routes import DEFAULT_LIMIT, MAX_LIMIT, MAX_WAIT_SECONDS, REJECT_FORMATS
+from ingest_gateway.receipts.receipts import STATES
+from ingest_gateway.uploads.requests import ASSET_CLASSES, MAX_KEY, MAX_TEXT
 
 DESCRIPTION = (
     "Takes CSV files and answers with a receipt: every row is then in a named version of a table, or in the "

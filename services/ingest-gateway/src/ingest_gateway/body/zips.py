@@ -13,8 +13,8 @@ from pathlib import Path
 
 from k2common.http.problems import Problem
 
-from ingest_gateway.limits import Limits
-from ingest_gateway.spool import Received, new_body
+from ingest_gateway.body.limits import Limits
+from ingest_gateway.body.spool import Received, new_body
 
 MEDIA = ("application/zip", "application/x-zip-compressed")
 PIECE_BYTES = 1024 * 1024

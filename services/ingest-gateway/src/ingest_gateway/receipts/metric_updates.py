@@ -10,13 +10,13 @@ from k2common.domain.progress import Progress
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import BULK_CHUNK_PARTITIONS
 
-from ingest_gateway.claims import Claim
+from ingest_gateway.body.spool import Spool
+from ingest_gateway.claims.claims import Claim
+from ingest_gateway.claims.publisher import Publisher
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.publisher import Publisher
-from ingest_gateway.receipts import Settled
-from ingest_gateway.reception import Reception
-from ingest_gateway.spool import Spool
-from ingest_gateway.tracker import Tracker
+from ingest_gateway.receipts.receipts import Settled
+from ingest_gateway.receipts.tracker import Tracker
+from ingest_gateway.uploads.reception import Reception
 
 COUNTED = ("committed", "rejected", "filtered", "dead_lettered")
 

@@ -18,9 +18,9 @@ from typing import BinaryIO
 from k2common.runtime.blocking import Blocking
 from ulid import ULID
 
-from ingest_gateway.digests import ContentDigest
-from ingest_gateway.limits import Guard, Limits
-from ingest_gateway.unpacking import Unpacker
+from ingest_gateway.body.decompression import Unpacker
+from ingest_gateway.body.digests import ContentDigest
+from ingest_gateway.body.limits import Guard, Limits
 
 PARTIAL = ".partial"
 CLAIM = ".claim"

@@ -23,15 +23,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ingest_gateway.changes import Changes
-from ingest_gateway.claims import Claim
-from ingest_gateway.digests import ContentDigest
-from ingest_gateway.forms import Form
-from ingest_gateway.past import PastReceipts, is_past
-from ingest_gateway.receipts import FINAL_STATES, STATES, batch_receipt, receipt
-from ingest_gateway.reception import Reception
-from ingest_gateway.rejects import Rejects
-from ingest_gateway.requests import (
+from ingest_gateway.body.decompression import UNPACKERS
+from ingest_gateway.body.digests import ContentDigest
+from ingest_gateway.body.multipart import Form
+from ingest_gateway.body.spool import Received
+from ingest_gateway.body.zips import MEDIA as ZIPPED
+from ingest_gateway.claims.claims import Claim
+from ingest_gateway.receipts.receipt_history import PastReceipts, is_past
+from ingest_gateway.receipts.receipts import FINAL_STATES, STATES, batch_receipt, receipt
+from ingest_gateway.receipts.rejects import Rejects
+from ingest_gateway.receipts.tracker import Tracker, Upload
+from ingest_gateway.uploads.cancellation import Changes
+from ingest_gateway.uploads.reception import Reception
+from ingest_gateway.uploads.requests import (
     PARAMETERS,
     Transfer,
     UploadRequest,
@@ -40,10 +44,6 @@ from ingest_gateway.requests import (
     read_request,
     read_transfer,
 )
-from ingest_gateway.spool import Received
-from ingest_gateway.tracker import Tracker, Upload
-from ingest_gateway.unpacking import UNPACKERS
-from ingest_gateway.zips import MEDIA as ZIPPED
 
 LIST_FILTERS = ("state", "source", "dataset", "filename", "batch")
 REJECT_FORMATS = ("json", "ndjson", "csv")

@@ -25,16 +25,16 @@ from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import INSTRUMENTS
 from ulid import ULID
 
-from ingest_gateway.changes import Changes
-from ingest_gateway.claims import OPEN_STATES, Claim, Journal
-from ingest_gateway.limits import full_disk_refused
+from ingest_gateway.body.limits import full_disk_refused
+from ingest_gateway.body.spool import Received, Spool
+from ingest_gateway.body.zips import unzipped
+from ingest_gateway.claims.claims import OPEN_STATES, Claim, Journal
+from ingest_gateway.claims.publisher import RECORD_TOO_LONG, Publisher, chunk_partition
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.publisher import RECORD_TOO_LONG, Publisher, chunk_partition
-from ingest_gateway.repairing import mended
-from ingest_gateway.requests import Transfer, UploadRequest
-from ingest_gateway.spool import Received, Spool
-from ingest_gateway.trials import check_first_block, trial
-from ingest_gateway.zips import unzipped
+from ingest_gateway.uploads.cancellation import Changes
+from ingest_gateway.uploads.dry_run import check_first_block, trial
+from ingest_gateway.uploads.reject_reports import mended
+from ingest_gateway.uploads.requests import Transfer, UploadRequest
 
 log = get_logger(__name__)
 

@@ -15,7 +15,7 @@ from k2common.layouts.model import Layout
 from k2common.layouts.upload import UploadSpec
 from k2common.layouts.whole_file import parsed_chunks
 
-from ingest_gateway.rejects import COLUMNS
+from ingest_gateway.receipts.rejects import COLUMNS
 
 SHOWN_REJECTS = 100
 FIRST_BLOCK_BYTES = 64 * 1024

@@ -17,8 +17,8 @@ from k2common.schemas.datasets import DATASETS, REJECTS
 from k2common.versions.hidden import Reason
 from k2common.versions.version import Version, format_token
 
-from ingest_gateway.claims import OPEN_STATES, Claim
-from ingest_gateway.tracker import Tracker, Upload
+from ingest_gateway.claims.claims import OPEN_STATES, Claim
+from ingest_gateway.receipts.tracker import Tracker, Upload
 
 FINAL_STATES = ("committed", "failed", "cancelled", "retracted")
 STATES = ("queued", "loading", "committing", *FINAL_STATES)

@@ -9,9 +9,9 @@ from typing import TextIO
 from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError
 
-from ingest_gateway.limits import Limits
-from ingest_gateway.rejects import COLUMNS
-from ingest_gateway.spool import Received, new_body
+from ingest_gateway.body.limits import Limits
+from ingest_gateway.body.spool import Received, new_body
+from ingest_gateway.receipts.rejects import COLUMNS
 
 MAX_FIELD = 8 * 1024 * 1024
 

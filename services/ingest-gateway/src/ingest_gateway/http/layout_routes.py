@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingest_gateway.requests import not_texts
-from ingest_gateway.trials import detected
+from ingest_gateway.uploads.dry_run import detected
+from ingest_gateway.uploads.requests import not_texts
 
 MAX_SAMPLE_BYTES = 1024 * 1024
 

@@ -26,9 +26,9 @@ from k2common.settings.kafka import KafkaSettings
 from k2common.versions.hidden import Files, Hidden
 from k2common.versions.version import Version
 
-from ingest_gateway.claims import Claim
-from ingest_gateway.conservation import Conservation
-from ingest_gateway.dead_letters import DeadLetters
+from ingest_gateway.claims.claims import Claim
+from ingest_gateway.receipts.conservation import Conservation
+from ingest_gateway.receipts.dead_letters import DeadLetters
 
 KEPT_VERSIONS = 20_000
 """Versions kept per table. An upload that waited for longer is answered with the oldest that is kept."""

@@ -1,0 +1,1 @@
+"""The journal of uploads: claims in Kafka, chunks published once."""

@@ -1,0 +1,1 @@
+"""The gateway's endpoints and their OpenAPI document."""
