@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
-from iceberg_sink.recorded import Recorded
+from iceberg_sink.commits.recorded_versions import Recorded
 from k2common.errors import TransientError
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables

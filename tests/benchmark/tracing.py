@@ -28,15 +28,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import csv_loader.partition as loading
-import iceberg_sink.ending as ending
+import iceberg_sink.commits.commit_events as ending
 import pyarrow as pa
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.partition import PartitionLoader, Tools
 from csv_loader.processing import Encoders
 from csv_loader.settings import CsvLoaderSettings
-from iceberg_sink.change import SinkChange
-from iceberg_sink.ending import Applied, commit_span, tell_ended
-from iceberg_sink.visibility import arrivals
+from iceberg_sink.commits.commit_events import Applied, commit_span, tell_ended
+from iceberg_sink.commits.version_change import SinkChange
+from iceberg_sink.uploads.visibility import arrivals
 from k2common.columnar.encode import RecordEncoder
 from k2common.domain.progress import Progress
 from k2common.iceberg.catalogs.catalog import open_catalog

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from iceberg_sink.change import SinkChange
-from iceberg_sink.visibility import Commanded, Ranges, is_due, is_settled
+from iceberg_sink.commits.version_change import SinkChange
+from iceberg_sink.uploads.visibility import Commanded, Ranges, is_due, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import Fenced, SetupError
 from k2common.iceberg.commits import decision, expiry

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from iceberg_sink import change
-from iceberg_sink.visibility import hidden_after
+from iceberg_sink.commits import version_change as change
+from iceberg_sink.uploads.visibility import hidden_after
 from k2common.iceberg.commits import decision
 from k2common.iceberg.versions.documents import STATE_TAG
 from k2common.versions.hidden import Reason

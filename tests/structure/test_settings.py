@@ -6,7 +6,7 @@ from typing import get_type_hints
 
 import pytest
 from csv_loader.settings import CsvLoaderSettings
-from iceberg_sink.rebase import RebaseSettings
+from iceberg_sink.commits.rebase import RebaseSettings
 from iceberg_sink.settings import IcebergSinkSettings
 from ingest_gateway.settings import IngestGatewaySettings
 from k2common.provision import ProvisionSettings

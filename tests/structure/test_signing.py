@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from iceberg_sink.dead_letter_routes import LettersPage
+from iceberg_sink.dead_letters.routes import LettersPage
 from ingest_gateway.http.routes import UploadsPage
 from k2common.errors import SetupError
 from k2common.http.tokens import TokenMaker

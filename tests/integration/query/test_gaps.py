@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
-from iceberg_sink.gaps import GapFinder
+from iceberg_sink.gaps.gaps import GapFinder
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings
 from k2common.columnar.sorting import sorted_rows

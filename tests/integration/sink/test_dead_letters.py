@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-import iceberg_sink.writer
+import iceberg_sink.commits.writer
 import ingest_gateway.app
 import pytest
 from iceberg_sink import app as sink
@@ -81,7 +81,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise TransientError("the test takes the catalogue away")
         return commit(catalog, proposal, **options)
 
-    monkeypatch.setattr(iceberg_sink.writer, "commit", fail)
+    monkeypatch.setattr(iceberg_sink.commits.writer, "commit", fail)
     return failed
 
 

@@ -17,7 +17,7 @@ CHAIN = [
     ("http request", "k2common.http.app"),
     ("publish upload", "ingest_gateway.claims.publisher"),
     ("parse chunk", "csv_loader.partition"),
-    ("settle upload", "iceberg_sink.ending"),
+    ("settle upload", "iceberg_sink.commits.commit_events"),
     ("first read", "k2common.query.first_reads"),
 ]
 LIMIT_SECONDS = 280

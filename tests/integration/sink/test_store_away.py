@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import iceberg_sink.writer
+import iceberg_sink.commits.writer
 import pytest
 from iceberg_sink import app as sink
 from iceberg_sink.settings import IcebergSinkSettings
@@ -36,7 +36,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             found.extend(b.count for (topic, _), bs in answer.items() if topic == TOPIC for b in bs)
             return answer
 
-    monkeypatch.setattr(iceberg_sink.writer, "BatchReader", Counting)
+    monkeypatch.setattr(iceberg_sink.commits.writer, "BatchReader", Counting)
     return found
 
 

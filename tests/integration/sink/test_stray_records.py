@@ -7,8 +7,8 @@ from typing import Any
 import ingest_gateway.app
 from aiokafka import AIOKafkaProducer
 from iceberg_sink import app as sink
+from iceberg_sink.batches.stray_records import STRAY
 from iceberg_sink.settings import IcebergSinkSettings
-from iceberg_sink.stray_records import STRAY
 from ingest_gateway.settings import IngestGatewaySettings
 from k2common.domain.dead_letters import redriven_header
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from iceberg_sink import app as sink
-from iceberg_sink.rebase import main
+from iceberg_sink.commits.rebase import main
 from iceberg_sink.settings import IcebergSinkSettings
 from k2common.errors import SetupError
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog

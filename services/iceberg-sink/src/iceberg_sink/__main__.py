@@ -6,7 +6,7 @@ from k2common.http.access.hosts import HostGuard
 from k2common.runtime.service import run_service
 
 from iceberg_sink.app import build
-from iceberg_sink.rebase import main as rebase
+from iceberg_sink.commits.rebase import main as rebase
 from iceberg_sink.settings import IcebergSinkSettings
 
 if __name__ == "__main__":

@@ -45,26 +45,26 @@ from k2common.schemas.datasets import (
 )
 from k2common.versions.version import Version
 
-from iceberg_sink.announcer import Announcement, Announcer
-from iceberg_sink.batches import BatchWriter, Writer
-from iceberg_sink.commands import Commands
-from iceberg_sink.dead_letter_routes import DeadLetterRoutes
-from iceberg_sink.gaps import GapFinder, GapJob
-from iceberg_sink.letter_rows import LetterWriter
-from iceberg_sink.maintenance import Maintenance, Upkeep
-from iceberg_sink.maintenance_routes import MaintenanceRoutes
+from iceberg_sink.batches.batches import BatchWriter, Writer
+from iceberg_sink.commits.announcer import Announcement, Announcer
+from iceberg_sink.commits.writer import TableWriter, Tools
+from iceberg_sink.dead_letters.redrive import Redriver
+from iceberg_sink.dead_letters.routes import DeadLetterRoutes
+from iceberg_sink.dead_letters.rows import LetterWriter
+from iceberg_sink.gaps.gaps import GapFinder, GapJob
+from iceberg_sink.maintenance.maintenance import Maintenance, Upkeep
+from iceberg_sink.maintenance.routes import MaintenanceRoutes
 from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from iceberg_sink.openapi import api
-from iceberg_sink.redrive_marks import RedriveMarks
-from iceberg_sink.redriving import Redriver
-from iceberg_sink.repair import REPAIRABLE, RepairDependencies, TableRepair
-from iceberg_sink.repair_routes import RepairRoutes
+from iceberg_sink.repair.repair import REPAIRABLE, RepairDependencies, TableRepair
+from iceberg_sink.repair.routes import RepairRoutes
+from iceberg_sink.repair.upload_evidence import UploadEvidence
 from iceberg_sink.settings import IcebergSinkSettings
-from iceberg_sink.settling import Settling
-from iceberg_sink.statuses import Statuses, earliest_resume
-from iceberg_sink.tag_routes import TagRoutes
-from iceberg_sink.upload_evidence import UploadEvidence
-from iceberg_sink.writer import TableWriter, Tools
+from iceberg_sink.tags.routes import TagRoutes
+from iceberg_sink.uploads.commands import Commands
+from iceberg_sink.uploads.redrive_marks import RedriveMarks
+from iceberg_sink.uploads.settled_uploads import Settling
+from iceberg_sink.uploads.statuses import Statuses, earliest_resume
 
 GROUP = "iceberg-sink"
 FOLLOWING = "statuses"

@@ -7,7 +7,10 @@ from typing import Any
 
 from k2common.http.openapi import document
 
-from iceberg_sink import dead_letter_routes, maintenance_routes, repair_routes, tag_routes
+from iceberg_sink.dead_letters import routes as dead_letter_routes
+from iceberg_sink.maintenance import routes as maintenance_routes
+from iceberg_sink.repair import routes as repair_routes
+from iceberg_sink.tags import routes as tag_routes
 
 DESCRIPTION = "What the tables are made of, commands that maintain them, names for versions, dead letters."
 PARTS = (maintenance_routes, repair_routes, tag_routes, dead_letter_routes)

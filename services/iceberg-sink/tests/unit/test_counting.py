@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from iceberg_sink.batches import Written
-from iceberg_sink.counting import Tally
-from iceberg_sink.intake import Intake
+from iceberg_sink.batches.batch_intake import Intake
+from iceberg_sink.batches.batches import Written
+from iceberg_sink.commits.commit_batch import Step
+from iceberg_sink.commits.metric_updates import Tally
 from iceberg_sink.metrics import SinkMetrics
-from iceberg_sink.step import Step
 from k2common.columnar.record_batch import HEADER, FetchedBatch
 from k2common.iceberg.commits.commit import CommitResult
 from k2common.iceberg.commits.table_totals import Totals

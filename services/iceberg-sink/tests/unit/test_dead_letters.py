@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from iceberg_sink.dead_letter_routes import RedriveRequest
-from iceberg_sink.dead_letters import STATUS_SECONDS, WINDOW_MESSAGES, DeadLetters, Limit
-from iceberg_sink.redriving import Fate, Known, Selection, fate
+from iceberg_sink.dead_letters.dead_letters import STATUS_SECONDS, WINDOW_MESSAGES, DeadLetters, Limit
+from iceberg_sink.dead_letters.redrive import Fate, Known, Selection, fate
+from iceberg_sink.dead_letters.routes import RedriveRequest
 from iceberg_sink.settings import SinkSettings
-from iceberg_sink.statuses import Statuses
-from iceberg_sink.visibility import Commanded, Place, hidden_after
+from iceberg_sink.uploads.statuses import Statuses
+from iceberg_sink.uploads.visibility import Commanded, Place, hidden_after
 from k2common.columnar.decode import Poison
 from k2common.domain.dead_letters import DeadLetter
 from k2common.domain.progress import Progress

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from iceberg_sink.change import SinkChange
-from iceberg_sink.ending import UPLOADS_CARRIED, Applied, tell_ended
-from iceberg_sink.statuses import Statuses
-from iceberg_sink.visibility import Commanded
+from iceberg_sink.commits.commit_events import UPLOADS_CARRIED, Applied, tell_ended
+from iceberg_sink.commits.version_change import SinkChange
+from iceberg_sink.uploads.statuses import Statuses
+from iceberg_sink.uploads.visibility import Commanded
 from k2common.domain.progress import Progress
 from k2common.observability.tracing import TRACEPARENT, UPLOAD_TRACE, Carried
 from k2common.schemas.datasets import TRADES

@@ -7,15 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import iceberg_sink.gaps as gaps
+import iceberg_sink.gaps.gaps as gaps
 import k2common.iceberg.gaps as store
 import pyarrow as pa
 import pytest
-from iceberg_sink.announcer import Announcement
-from iceberg_sink.gaps import GapFinder, GapJob
+from iceberg_sink.commits.announcer import Announcement
+from iceberg_sink.commits.writer import Tools
+from iceberg_sink.gaps.gaps import GapFinder, GapJob
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings, IcebergSinkSettings, SinkSettings
-from iceberg_sink.writer import Tools
 from k2common.errors import DataDamaged, DataMissing, Fenced
 from k2common.iceberg.catalogs.catalog import Catalog, load_table, open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables

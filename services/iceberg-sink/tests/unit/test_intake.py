@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
-from iceberg_sink.intake import Intake, Pace, Taken
+from iceberg_sink.batches.batch_intake import Intake, Pace, Taken
+from iceberg_sink.commits.writer import pace_of
 from iceberg_sink.settings import SinkSettings
-from iceberg_sink.writer import pace_of
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.schemas.datasets import DEAD_LETTERS, REJECTS, TRADES, UPLOADS, VERSIONS
 from pydantic import SecretStr

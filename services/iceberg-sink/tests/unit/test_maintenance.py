@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from iceberg_sink import maintenance as module
-from iceberg_sink.announcer import Announcement
 from iceberg_sink.app import looked_after
-from iceberg_sink.maintenance import Maintenance, Upkeep
-from iceberg_sink.maintenance_routes import MaintenanceRoutes
+from iceberg_sink.commits.announcer import Announcement
+from iceberg_sink.maintenance import maintenance as module
+from iceberg_sink.maintenance.maintenance import Maintenance, Upkeep
+from iceberg_sink.maintenance.routes import MaintenanceRoutes
 from iceberg_sink.metrics import MaintenanceMetrics
 from iceberg_sink.settings import MaintenanceSettings
 from iceberg_sink.tasks import Task

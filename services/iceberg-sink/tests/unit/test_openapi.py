@@ -2,11 +2,11 @@
 
 from typing import Any, cast
 
-from iceberg_sink.dead_letter_routes import DeadLetterRoutes
-from iceberg_sink.maintenance_routes import MaintenanceRoutes
+from iceberg_sink.dead_letters.routes import DeadLetterRoutes
+from iceberg_sink.maintenance.routes import MaintenanceRoutes
 from iceberg_sink.openapi import OPERATIONS, api
-from iceberg_sink.repair_routes import RepairRoutes
-from iceberg_sink.tag_routes import TagRoutes
+from iceberg_sink.repair.routes import RepairRoutes
+from iceberg_sink.tags.routes import TagRoutes
 
 NONE = cast(Any, None)
 

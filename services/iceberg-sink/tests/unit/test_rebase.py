@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from iceberg_sink.origin import made_anew_of, origin, recorded_topics
-from iceberg_sink.rebase import rebase, rebased
-from iceberg_sink.visibility import Commanded, Place, hidden_after, is_settled
+from iceberg_sink.commits.rebase import rebase, rebased
+from iceberg_sink.commits.topic_identity import made_anew_of, origin, recorded_topics
+from iceberg_sink.uploads.visibility import Commanded, Place, hidden_after, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import Fenced, SetupError
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog

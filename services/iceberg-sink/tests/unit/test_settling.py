@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iceberg_sink.commands import Commands
-from iceberg_sink.settling import Settling
-from iceberg_sink.statuses import Statuses
+from iceberg_sink.uploads.commands import Commands
+from iceberg_sink.uploads.settled_uploads import Settling
+from iceberg_sink.uploads.statuses import Statuses
 from k2common.domain.progress import Progress
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables

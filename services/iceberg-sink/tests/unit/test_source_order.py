@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from iceberg_sink.named_offsets import NamedRange
-from iceberg_sink.source_order import SourceOrder
+from iceberg_sink.batches.source_order import SourceOrder
+from iceberg_sink.uploads.named_offsets import NamedRange
 
 from .test_stray_records import Log, packed, status
 

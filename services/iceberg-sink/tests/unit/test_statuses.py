@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-import iceberg_sink.statuses as module
+import iceberg_sink.uploads.statuses as module
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from iceberg_sink.statuses import Statuses, earliest_resume
+from iceberg_sink.uploads.statuses import Statuses, earliest_resume
 from k2common.columnar.record_batch import FetchedBatch
 from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from iceberg_sink.named_offsets import NamedOffsets
-from iceberg_sink.stray_records import BESIDE_STRAY, GRACE_SECONDS, STRAY, PartedBatches, StrayRecords
+from iceberg_sink.batches.stray_records import BESIDE_STRAY, GRACE_SECONDS, STRAY, PartedBatches, StrayRecords
+from iceberg_sink.uploads.named_offsets import NamedOffsets
 from k2common.columnar.record_batch import HEADER, MAGIC, FetchedBatch
 from k2common.columnar.records import write_varint
 from k2common.errors import Fenced

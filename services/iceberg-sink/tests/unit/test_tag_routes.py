@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from iceberg_sink.tag_routes import TagRoutes
+from iceberg_sink.tags.routes import TagRoutes
 from k2common.http.app import create_app
 from k2common.iceberg.catalogs.catalog import open_catalog
 from k2common.iceberg.catalogs.tables import ensure_tables

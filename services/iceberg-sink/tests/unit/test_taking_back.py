@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from iceberg_sink.commands import CANCEL_LASTS, Commands
-from iceberg_sink.visibility import Commanded, Place, hidden_after, is_due, is_settled
+from iceberg_sink.uploads.commands import CANCEL_LASTS, Commands
+from iceberg_sink.uploads.visibility import Commanded, Place, hidden_after, is_due, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import RecordError
 from k2common.schemas.datasets import TRADES

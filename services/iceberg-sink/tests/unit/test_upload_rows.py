@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pytest
-from iceberg_sink.lost_offsets import LostOffsets, columns_of
-from iceberg_sink.upload_evidence import KnownUploads, NamedRows, add_receipts
-from iceberg_sink.upload_rows import POSITION, ForwardFile, NotRebuilt, UploadRows
+from iceberg_sink.repair.lost_offsets import LostOffsets, columns_of
+from iceberg_sink.repair.upload_evidence import KnownUploads, NamedRows, add_receipts
+from iceberg_sink.repair.upload_rows import POSITION, ForwardFile, NotRebuilt, UploadRows
 from k2common.columnar.arrow import arrow_schema
 from k2common.columnar.partition import partition_of
 from k2common.errors import DataDamaged

@@ -6,8 +6,16 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from iceberg_sink.statuses import Statuses, earliest_resume
-from iceberg_sink.visibility import Commanded, Place, arrivals, hidden_after, is_due, is_settled, merged
+from iceberg_sink.uploads.statuses import Statuses, earliest_resume
+from iceberg_sink.uploads.visibility import (
+    Commanded,
+    Place,
+    arrivals,
+    hidden_after,
+    is_due,
+    is_settled,
+    merged,
+)
 from k2common.domain.progress import Progress
 from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings

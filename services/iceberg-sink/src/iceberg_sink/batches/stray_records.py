@@ -21,8 +21,8 @@ from k2common.kafka.consumer import Place
 from k2common.kafka.follower import Follower
 from k2common.runtime.clock import Clock
 
-from iceberg_sink.named_offsets import NamedOffsets
-from iceberg_sink.source_order import Reversal, SourceOrder
+from iceberg_sink.batches.source_order import Reversal, SourceOrder
+from iceberg_sink.uploads.named_offsets import NamedOffsets
 
 STRAY = "no status and no redrive names this offset: the record belongs to no upload"
 BESIDE_STRAY = "its record batch holds offsets that no status names"

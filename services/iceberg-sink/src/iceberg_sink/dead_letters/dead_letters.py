@@ -11,7 +11,7 @@ from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import Dataset
 
 from iceberg_sink.settings import SinkSettings
-from iceberg_sink.statuses import Statuses
+from iceberg_sink.uploads.statuses import Statuses
 
 WINDOW_MESSAGES = 100_000
 STATUS_SECONDS = 2.0

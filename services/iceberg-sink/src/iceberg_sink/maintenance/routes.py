@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from iceberg_sink.maintenance import Done, Maintenance, TableMaintenance
+from iceberg_sink.maintenance.maintenance import Done, Maintenance, TableMaintenance
 from iceberg_sink.tasks import Task
 
 BOOLEANS = ("true", "false")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iceberg_sink.named_offsets import NamedRange
+from iceberg_sink.uploads.named_offsets import NamedRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import DEAD_LETTERS
 
-from iceberg_sink.batches import Written, with_epoch, write_files
+from iceberg_sink.batches.batches import Written, with_epoch, write_files
 
 KEY = ("topic", "topic_epoch", "topic_partition", "topic_offset")
 

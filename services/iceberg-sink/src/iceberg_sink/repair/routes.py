@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from iceberg_sink.maintenance_routes import BOOLEANS, choice
-from iceberg_sink.repair import REPAIRABLE, FileReport, RepairReport, TableRepair
+from iceberg_sink.maintenance.routes import BOOLEANS, choice
+from iceberg_sink.repair.repair import REPAIRABLE, FileReport, RepairReport, TableRepair
 
 PATH = "/v1/maintenance/repair"
 STATES = ("repaired", "repairable", "refused")

@@ -29,9 +29,9 @@ from k2common.runtime.clock import Clock
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import Dataset, OwnTable
 
-from iceberg_sink.announcer import Announcement, unrecorded
+from iceberg_sink.commits.announcer import Announcement, unrecorded
+from iceberg_sink.commits.recorded_versions import Recorded
 from iceberg_sink.metrics import MaintenanceMetrics
-from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import MaintenanceSettings
 from iceberg_sink.tasks import Task
 

@@ -9,9 +9,9 @@ from k2common.columnar.record_batch import FetchedBatch, written_seconds
 from k2common.iceberg.commits.commit import CommitResult
 from k2common.versions.hidden import Reason
 
-from iceberg_sink.intake import Intake
+from iceberg_sink.batches.batch_intake import Intake
+from iceberg_sink.commits.commit_batch import Step
 from iceberg_sink.metrics import SinkMetrics
-from iceberg_sink.step import Step
 
 
 class Tally:

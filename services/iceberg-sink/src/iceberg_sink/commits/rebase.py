@@ -29,7 +29,7 @@ from k2common.settings.load import load
 from k2common.versions.hidden import Hidden, Reason
 from k2common.versions.version import Version
 
-from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
+from iceberg_sink.commits.topic_identity import made_anew_of, origin, recorded_topics, topics_of
 
 
 class RebaseSettings(Block):

@@ -10,7 +10,7 @@ from k2common.registry.codec import MessageCodec
 from k2common.schemas.datasets import REDRIVES
 from k2common.settings.kafka import KafkaSettings
 
-from iceberg_sink.named_offsets import NamedOffsets
+from iceberg_sink.uploads.named_offsets import NamedOffsets
 
 
 class RedriveMarks:

@@ -19,8 +19,8 @@ from k2common.registry.client import SchemaRegistry
 from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import Dataset
 
-from iceberg_sink.visibility import ARRIVAL_COLUMNS, Ranges, arrivals
-from iceberg_sink.writers_schemas import WritersSchemas
+from iceberg_sink.batches.writers_schemas import WritersSchemas
+from iceberg_sink.uploads.visibility import ARRIVAL_COLUMNS, Ranges, arrivals
 
 OFFSET_BITS = 48
 

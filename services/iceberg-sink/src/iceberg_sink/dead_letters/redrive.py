@@ -32,11 +32,11 @@ from k2common.settings.kafka import KafkaSettings
 from k2common.versions.hidden import Reason
 from k2common.versions.version import Version
 
-from iceberg_sink.commands import Commands
-from iceberg_sink.letter_rows import KEY
-from iceberg_sink.named_offsets import MARKET_TOPICS
-from iceberg_sink.settling import Settling
-from iceberg_sink.statuses import Statuses
+from iceberg_sink.dead_letters.rows import KEY
+from iceberg_sink.uploads.commands import Commands
+from iceberg_sink.uploads.named_offsets import MARKET_TOPICS
+from iceberg_sink.uploads.settled_uploads import Settling
+from iceberg_sink.uploads.statuses import Statuses
 
 TRANSACTIONAL_ID = "iceberg-sink-redrive"
 IN_ONE_TRANSACTION = 500

@@ -23,8 +23,8 @@ from k2common.observability.tracing import (
 )
 from k2common.versions.version import Version
 
-from iceberg_sink.change import SinkChange
-from iceberg_sink.visibility import is_settled
+from iceberg_sink.commits.version_change import SinkChange
+from iceberg_sink.uploads.visibility import is_settled
 
 UPLOADS_CARRIED = 100
 """So many uploads' traces go on in an announcement; those of more end with the commit."""

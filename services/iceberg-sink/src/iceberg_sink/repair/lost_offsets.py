@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from k2common.versions.version import Version
 
-from iceberg_sink.upload_evidence import NamedRows
+from iceberg_sink.repair.upload_evidence import NamedRows
 
 Integers: TypeAlias = "npt.NDArray[np.int64]"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"

@@ -10,7 +10,7 @@ from k2common.domain.progress import Progress
 from k2common.schemas.datasets import Dataset
 from k2common.versions.version import Version
 
-from iceberg_sink.visibility import Commanded, Place, Ranges, hidden_after
+from iceberg_sink.uploads.visibility import Commanded, Place, Ranges, hidden_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from k2common.domain.dead_letters import DeadLetter
 
-from iceberg_sink.batches import Written
+from iceberg_sink.batches.batches import Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

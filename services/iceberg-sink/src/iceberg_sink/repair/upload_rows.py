@@ -26,8 +26,8 @@ from k2common.layouts.upload import UploadSpec
 from k2common.layouts.whole_file import parsed_chunks
 from k2common.schemas.datasets import REJECTS, Dataset, avro_schema
 
-from iceberg_sink.lost_offsets import Lost, columns_of
-from iceberg_sink.upload_evidence import NamedRows
+from iceberg_sink.repair.lost_offsets import Lost, columns_of
+from iceberg_sink.repair.upload_evidence import NamedRows
 
 SCHEMA_ID = 1
 BATCH_BYTES = 1024 * 1024

@@ -28,25 +28,25 @@ from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import COMMANDS, REDRIVES, STATUS, UPLOADS, VERSIONS, Dataset
 from k2common.versions.version import Version
 
-from iceberg_sink.announcer import Announcement, Announcer, unrecorded
-from iceberg_sink.batches import Writer, Written
-from iceberg_sink.change import SinkChange
-from iceberg_sink.commands import Commands
-from iceberg_sink.counting import Tally
-from iceberg_sink.dead_letters import DeadLetters
-from iceberg_sink.ending import Applied, commit_span, tell_ended
-from iceberg_sink.intake import Intake, Pace
+from iceberg_sink.batches.batch_intake import Intake, Pace
+from iceberg_sink.batches.batches import Writer, Written
+from iceberg_sink.batches.source_order import Reversal
+from iceberg_sink.batches.stray_records import PartedBatches, StrayRecords
+from iceberg_sink.commits.announcer import Announcement, Announcer, unrecorded
+from iceberg_sink.commits.commit_batch import Step
+from iceberg_sink.commits.commit_events import Applied, commit_span, tell_ended
+from iceberg_sink.commits.metric_updates import Tally
+from iceberg_sink.commits.recorded_versions import Recorded
+from iceberg_sink.commits.topic_identity import made_anew_of, origin, recorded_topics, topics_of
+from iceberg_sink.commits.version_change import SinkChange
+from iceberg_sink.dead_letters.dead_letters import DeadLetters
 from iceberg_sink.metrics import SinkMetrics
-from iceberg_sink.origin import made_anew_of, origin, recorded_topics, topics_of
-from iceberg_sink.recorded import Recorded
-from iceberg_sink.redrive_marks import RedriveMarks
 from iceberg_sink.settings import IcebergSinkSettings, SinkSettings
-from iceberg_sink.settling import Settling
-from iceberg_sink.source_order import Reversal
-from iceberg_sink.statuses import Statuses
-from iceberg_sink.step import Step
-from iceberg_sink.stray_records import PartedBatches, StrayRecords
-from iceberg_sink.visibility import Commanded, is_due
+from iceberg_sink.uploads.commands import Commands
+from iceberg_sink.uploads.redrive_marks import RedriveMarks
+from iceberg_sink.uploads.settled_uploads import Settling
+from iceberg_sink.uploads.statuses import Statuses
+from iceberg_sink.uploads.visibility import Commanded, is_due
 
 log = get_logger(__name__)
 STRAYS_LOGGED = 20

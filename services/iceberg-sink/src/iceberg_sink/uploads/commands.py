@@ -19,7 +19,7 @@ from k2common.settings.kafka import KafkaSettings
 from k2common.versions.hidden import OffsetRange, Reason
 from k2common.versions.version import Version
 
-from iceberg_sink.visibility import Commanded, Ranges
+from iceberg_sink.uploads.visibility import Commanded, Ranges
 
 CANCEL_LASTS = timedelta(milliseconds=CHUNKS.retention_ms or 0)
 """After so long the upload's chunks are gone, so none of its rows can come any more."""

@@ -33,9 +33,9 @@ from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import DEAD_LETTERS, INSTRUMENTS, MARKET_DATASETS, REJECTS, UPLOADS, Dataset
 
-from iceberg_sink.lost_offsets import LostOffsets, columns_of
-from iceberg_sink.upload_evidence import KnownUploads, NamedRows, UploadEvidence, add_receipts
-from iceberg_sink.upload_rows import POSITION, NotRebuilt, UploadRows
+from iceberg_sink.repair.lost_offsets import LostOffsets, columns_of
+from iceberg_sink.repair.upload_evidence import KnownUploads, NamedRows, UploadEvidence, add_receipts
+from iceberg_sink.repair.upload_rows import POSITION, NotRebuilt, UploadRows
 
 LETTER_POSITION = ("topic_epoch", "topic_partition", "topic_offset")
 REPAIRABLE: Mapping[str, Dataset] = {

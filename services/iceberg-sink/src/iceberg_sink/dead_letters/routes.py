@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from iceberg_sink.redriving import Fate, Redriver, Selection
+from iceberg_sink.dead_letters.redrive import Fate, Redriver, Selection
 
 MOST_LETTERS = 10_000
 BODY_BYTES = 1024 * 1024

@@ -18,8 +18,8 @@ from k2common.schemas.datasets import MARKET_DATASETS, STATUS, Topic
 from k2common.settings.kafka import KafkaSettings
 from k2common.versions.version import Version
 
-from iceberg_sink.named_offsets import NamedOffsets
-from iceberg_sink.visibility import is_settled
+from iceberg_sink.uploads.named_offsets import NamedOffsets
+from iceberg_sink.uploads.visibility import is_settled
 
 REREAD_RECORDS = 500
 REREAD_WAIT_SECONDS = 0.1

@@ -11,8 +11,8 @@ from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import MARKET_DATASETS, Dataset
 from k2common.versions.version import Version
 
-from iceberg_sink.commands import Commands
-from iceberg_sink.statuses import Statuses
+from iceberg_sink.uploads.commands import Commands
+from iceberg_sink.uploads.statuses import Statuses
 
 SETTLE_SECONDS = 60.0
 """An owner's commits settle at once; this bounds what all others remember."""

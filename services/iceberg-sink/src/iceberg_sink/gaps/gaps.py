@@ -32,11 +32,11 @@ from k2common.settings.engine import EngineSettings
 from k2common.settings.iceberg import IcebergSettings
 from k2common.versions.version import Version
 
-from iceberg_sink.announcer import Announcement, Announcer, unrecorded
+from iceberg_sink.commits.announcer import Announcement, Announcer, unrecorded
+from iceberg_sink.commits.recorded_versions import Recorded
+from iceberg_sink.commits.writer import Tools
 from iceberg_sink.metrics import SinkMetrics
-from iceberg_sink.recorded import Recorded
 from iceberg_sink.settings import GapSettings
-from iceberg_sink.writer import Tools
 
 FOLLOWED = (TRADES, QUOTES)
 """Datasets whose rows may have a sequence number."""

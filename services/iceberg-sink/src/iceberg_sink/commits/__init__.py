@@ -1,0 +1,1 @@
+"""Commits of one table's assigned partitions, and their announcement."""

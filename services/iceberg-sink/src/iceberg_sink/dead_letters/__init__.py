@@ -1,0 +1,1 @@
+"""Messages that are no records: kept as rows, listed, redriven."""

@@ -1,0 +1,1 @@
+"""Events of sequence numbers, followed from table to table."""

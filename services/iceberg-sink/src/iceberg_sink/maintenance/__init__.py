@@ -1,0 +1,1 @@
+"""Work on tables beside the commits, and its endpoints."""

@@ -1,0 +1,1 @@
+"""Repair of damaged and missing data files from the archive."""

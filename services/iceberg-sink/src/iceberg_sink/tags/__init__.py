@@ -1,0 +1,1 @@
+"""Tags: names for tokens over several tables."""

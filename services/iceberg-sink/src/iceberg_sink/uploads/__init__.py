@@ -1,0 +1,1 @@
+"""What every replica knows of uploads from the topics: statuses, commands, offsets, visibility."""
