@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 from k2common.columnar.arrow import arrow_schema_of
-from k2common.http.openapi import reference
 from k2common.http.row_schemas import object_schema, row_schema
 from k2common.schemas.datasets import CORPORATE_ACTIONS, INSTRUMENTS, QUOTES, TRADES, Dataset, avro_schema
 
@@ -199,18 +198,3 @@ SCHEMAS: Mapping[str, Any] = {
     "VerifiedCitation": _VERIFIED,
 }
 """By name, among the document's components."""
-
-
-def page_of(name: str) -> Mapping[str, Any]:
-    """Return the schema of a page of this component."""
-    properties: dict[str, Mapping[str, Any]] = {
-        "data": {"type": "array", "items": reference(name)},
-        "next_page_token": NULL_TEXT,
-        "meta": reference("Meta"),
-    }
-    return object_schema(properties)
-
-
-def single_of(name: str, meta: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """Return the schema of one resource of this component."""
-    return object_schema({"data": reference(name), "meta": reference("Meta") if meta is None else meta})

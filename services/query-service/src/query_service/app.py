@@ -52,9 +52,7 @@ from query_service.routes import routes
 from query_service.settings import QueryServiceSettings, QuerySettings
 from query_service.sql.routes import sql_routes
 from query_service.summary.routes import summary_routes
-from query_service.ticks.latest import Latest
 from query_service.ticks.routes import rows_routes
-from query_service.ticks.rows import Rows
 
 DESCRIPTION = (
     "Trades, quotes and reference data. Every answer names the version that it was read from, and can be "
@@ -136,8 +134,6 @@ def parts_of(
         reader=reader,
         queries=queries,
         planner=planner,
-        rows=Rows(planner=planner, queries=queries, blocking=blocking),
-        latest=Latest(planner=planner, queries=queries),
         blocking=blocking,
         metrics=metrics,
         sandbox=sandbox,

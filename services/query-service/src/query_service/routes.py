@@ -5,10 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from query_service.answer_schemas import page_of
 from query_service.answers import parameters
 from query_service.answers.answer_context import Parts, meta_of, whole_list
-from query_service.answers.documentation import answers
+from query_service.answers.documentation import answers, page_of
 from query_service.catalogue import versions as catalogue
 
 LISTED = answers(page_of("Version"))

@@ -29,8 +29,6 @@ from query_service.answers.formats import Counted, Writer, writer
 from query_service.answers.page_tokens import PageTokens
 from query_service.answers.planning import Planner
 from query_service.metrics import QueryMetrics
-from query_service.ticks.latest import Latest
-from query_service.ticks.rows import Rows
 
 SOFTWARE = installed("query-service")
 UNCHANGING_SECONDS = 86_400
@@ -45,8 +43,6 @@ class Parts:
     reader: VersionReader
     queries: Queries
     planner: Planner
-    rows: Rows
-    latest: Latest
     blocking: Blocking
     metrics: QueryMetrics
     citation_key: bytes

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 from k2common.http.negotiation import MEDIA_TYPES
 from k2common.http.openapi import EVERYWHERE, WITH_BODY, reference
 from k2common.http.problems import MEDIA_TYPE
-
-from query_service.answer_schemas import page_of
+from k2common.http.row_schemas import object_schema
 
 Answers: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -56,3 +55,18 @@ def _rows(name: str) -> dict[str, Any]:
     streams = {media: {"schema": BINARY} for form, media in MEDIA_TYPES.items() if form != "json"}
     content = {MEDIA_TYPES["json"]: {"schema": page_of(name)}, **streams}
     return {"description": "OK", "content": content}
+
+
+def page_of(name: str) -> Mapping[str, Any]:
+    """Return the schema of a page of this component."""
+    properties: dict[str, Mapping[str, Any]] = {
+        "data": {"type": "array", "items": reference(name)},
+        "next_page_token": {"type": ["string", "null"]},
+        "meta": reference("Meta"),
+    }
+    return object_schema(properties)
+
+
+def single_of(name: str, meta: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """Return the schema of one resource of this component."""
+    return object_schema({"data": reference(name), "meta": reference("Meta") if meta is None else meta})

@@ -28,8 +28,8 @@ from query_service.answers.answer_context import (
 )
 from query_service.answers.formats import Writer
 from query_service.answers.page_tokens import KeyPage
+from query_service.answers.pages import Page, page_json
 from query_service.answers.parameters import fault
-from query_service.ticks.rows import Page, page_json
 
 KINDS: Mapping[Any, str] = {
     pa.string(): "VARCHAR",

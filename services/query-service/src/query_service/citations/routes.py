@@ -14,9 +14,8 @@ from k2common.http.problems import Problem
 from k2common.runtime.clock import Clock
 from pydantic import BaseModel, ConfigDict, Field
 
-from query_service.answer_schemas import single_of
 from query_service.answers.answer_context import SOFTWARE
-from query_service.answers.documentation import answers
+from query_service.answers.documentation import answers, single_of
 from query_service.citations.citations import Rows, citation, is_genuine
 from query_service.citations.in_process_client import Rerun
 

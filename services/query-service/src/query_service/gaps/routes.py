@@ -15,9 +15,8 @@ from k2common.iceberg.reading.tags import NAME
 from k2common.schemas.datasets import BARS, DEAD_LETTERS, GAPS, QUOTES, REJECTS, TRADES, Dataset
 from k2common.versions.version import Version, format_token
 
-from query_service.answer_schemas import page_of
 from query_service.answers.answer_context import Parts, caching, meta_of, unchanged
-from query_service.answers.documentation import NOT_MODIFIED, answers
+from query_service.answers.documentation import NOT_MODIFIED, answers, page_of
 from query_service.answers.page_tokens import ListPage
 from query_service.answers.parameters import fault
 from query_service.gaps import parameters as given

@@ -14,9 +14,8 @@ from k2common.iceberg.archive import Archive, ContentGone
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import DATASETS, REJECTS, UPLOADS, Dataset
 
-from query_service.answer_schemas import single_of
 from query_service.answers.answer_context import Parts, meta_of, resolved
-from query_service.answers.documentation import answers
+from query_service.answers.documentation import answers, single_of
 from query_service.catalogue.parameters import Versioned
 from query_service.provenance.provenance import dialect_of, receipt_of, record_at, reject_of, row_of
 

@@ -10,9 +10,8 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 from k2common.schemas.datasets import QUOTES, TRADES
 
-from query_service.answer_schemas import single_of
 from query_service.answers.answer_context import Parts, caching, meta_of, resolved, scan_of, unchanged
-from query_service.answers.documentation import NOT_MODIFIED, answers
+from query_service.answers.documentation import NOT_MODIFIED, answers, single_of
 from query_service.answers.parameters import Summary
 from query_service.summary.summary import summarize
 from query_service.trades.conditions import rule_of

@@ -25,9 +25,11 @@ from query_service.answers.answer_context import (
 from query_service.answers.documentation import body_answers, rows_answers
 from query_service.answers.formats import writer
 from query_service.answers.page_tokens import KeyPage
+from query_service.answers.pages import Page, page_json
 from query_service.answers.parameters import ListParameters, OutputParameters, fault
 from query_service.ticks import parameters as given
-from query_service.ticks.rows import Asked, Page, filter_digest, page_json
+from query_service.ticks.latest import Latest
+from query_service.ticks.rows import Asked, Rows, filter_digest
 
 
 def rows_routes(parts: Parts) -> APIRouter:
@@ -74,14 +76,19 @@ async def _listing(parts: Parts, request: Request, query: ListParameters, datase
     held = unchanged(request, as_of, query.as_of)
     if held is not None:
         return held
+    rows = _rows(parts)
     if form != "json":
-        unresolved = await parts.rows.unresolved(asked, frozenset())
+        unresolved = await rows.unresolved(asked, frozenset())
         made = stream_writer(parts, form, shape, as_of)
-        body = parts.rows.stream(asked, made, limit=query.limit)
+        body = rows.stream(asked, made, limit=query.limit)
         return _streamed(parts, request, query, as_of, form, body, unresolved)
-    page = await parts.rows.page(asked, limit=query.page_size(), key=turned.key if turned else None)
-    unresolved = [] if turned else await parts.rows.unresolved(asked, page.symbols)
+    page = await rows.page(asked, limit=query.page_size(), key=turned.key if turned else None)
+    unresolved = [] if turned else await rows.unresolved(asked, page.symbols)
     return _page(parts, request, query, asked, page, digest, unresolved)
+
+
+def _rows(parts: Parts) -> Rows:
+    return Rows(planner=parts.planner, queries=parts.queries, blocking=parts.blocking)
 
 
 async def _latest(parts: Parts, request: Request, query: OutputParameters, dataset: Dataset) -> Response:
@@ -97,11 +104,13 @@ async def _latest(parts: Parts, request: Request, query: OutputParameters, datas
         return held
     limit = query.page_size() if form == "json" else query.limit
     made = writer("ndjson", shape, {}) if form == "json" else stream_writer(parts, form, shape, as_of)
-    found = await parts.latest.rows(asked, made, after=turned.key[0] if turned else None, limit=limit)
+    latest = Latest(planner=parts.planner, queries=parts.queries)
+    found = await latest.rows(asked, made, after=turned.key[0] if turned else None, limit=limit)
     unresolved = [] if turned or found.more else sorted(set(wanted.symbols) - set(found.symbols))
     if form != "json":
-        schema = await parts.rows.schema(asked, made)
-        body = parts.rows.written(made, schema, found.rows)
+        rows = _rows(parts)
+        schema = await rows.schema(asked, made)
+        body = rows.written(made, schema, found.rows)
         return _streamed(parts, request, query, as_of, form, body, unresolved)
     lines = found.rows["text"].to_pylist() if found.symbols else []
     page = Page(lines=lines, next_key=[found.symbols[-1]] if found.more else None)

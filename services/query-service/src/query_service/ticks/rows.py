@@ -6,7 +6,6 @@ Files are read in groups that share no time, one after the other, so that nothin
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from k2common.query.queries import Queries
 from k2common.runtime.blocking import Blocking
 
 from query_service.answers.formats import Writer
+from query_service.answers.pages import Page
 from query_service.answers.planning import Planner
 
 GROUP_ROWS = 500_000
@@ -36,15 +36,6 @@ class Asked:
     wanted: Filter
     shape: Shape
     order: Order = ORDER
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Rows as JSON texts, the symbols of the rows, and where the next page goes on; None at the end."""
-
-    lines: Sequence[str]
-    next_key: Sequence[Any] | None
-    symbols: frozenset[str] = frozenset()
 
 
 class Rows:
@@ -159,13 +150,6 @@ def filter_digest(asked: Asked, kind: str) -> str:
     """Tells whether a page token belongs to a request."""
     text = f"{kind} {asked.shape.dataset.name} {asked.wanted} {asked.order}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def page_json(page: Page, *, token: str | None, meta: Mapping[str, Any]) -> bytes:
-    """The envelope around a page; the rows are JSON already."""
-    head = '{"data":[' + ",".join(page.lines)
-    rest = json.dumps({"next_page_token": token, "meta": meta}, separators=(",", ":"))
-    return f"{head}],{rest[1:]}".encode()
 
 
 def _page(found: Sequence[pa.Table], order: Order, *, limit: int) -> Page:
