@@ -33,7 +33,6 @@ from ingest_gateway.http.layout_routes import LayoutRoutes
 from ingest_gateway.http.openapi import api
 from ingest_gateway.http.routes import Routes
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.receipts.metric_updates import tell
 from ingest_gateway.receipts.receipt_finalizer import Finals
 from ingest_gateway.receipts.receipt_history import PastReceipts
 from ingest_gateway.receipts.rejects import Rejects
@@ -41,6 +40,7 @@ from ingest_gateway.receipts.tracker import Tracker, follow
 from ingest_gateway.settings import IngestGatewaySettings
 from ingest_gateway.uploads.archive_retention import Keeping
 from ingest_gateway.uploads.cancellation import Changes
+from ingest_gateway.uploads.metric_sources import set_metric_sources
 from ingest_gateway.uploads.reception import Reception
 from ingest_gateway.uploads.recovery import Recovery
 
@@ -146,7 +146,7 @@ async def build(settings: IngestGatewaySettings, runtime: Runtime) -> AsyncItera
             publisher=publisher,
             metrics=metrics,
         )
-        tell(
+        set_metric_sources(
             metrics,
             spool=spool,
             publisher=publisher,

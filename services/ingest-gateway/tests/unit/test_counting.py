@@ -13,9 +13,10 @@ from ingest_gateway.body.spool import Spool
 from ingest_gateway.claims.claims import Claim
 from ingest_gateway.claims.publisher import Publisher
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.receipts.metric_updates import count_final, tell
+from ingest_gateway.receipts.metric_updates import count_final
 from ingest_gateway.receipts.receipts import Settled
 from ingest_gateway.receipts.tracker import Tracker
+from ingest_gateway.uploads.metric_sources import set_metric_sources
 from ingest_gateway.uploads.reception import Reception
 from k2common.domain.progress import Progress
 from k2common.layouts.upload import UploadSpec
@@ -123,7 +124,7 @@ def test_queues_disk_and_the_oldest_upload_are_told_as_they_are_then(
 ) -> None:
     clock = cast(Any, Clock())
     tracker = Tracker(clock)
-    tell(
+    set_metric_sources(
         GatewayMetrics(registry),
         spool=spool,
         publisher=cast(Publisher, Queue()),
