@@ -48,7 +48,10 @@ PROBLEM: Mapping[str, Any] = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "instance": {"type": "string"},
+        "instance": {
+            "type": ["string", "null"],
+            "description": "The path; null of a request whose head cannot be parsed.",
+        },
         "code": {"type": "string", "pattern": "^[A-Z][A-Z0-9_]*$"},
         "request_id": {"type": ["string", "null"]},
         "errors": {

@@ -8,9 +8,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import jsonschema
 import pytest
 from k2common.http.app import create_app
 from k2common.http.bodies import MIN_BODY_BYTES, PacedBody
+from k2common.http.openapi import PROBLEM
 from k2common.http.problems import Problem
 from k2common.http.streaming import Streamed
 from k2common.runtime.connections import BoundedConnection
@@ -239,7 +241,9 @@ async def test_what_is_no_request_is_refused_by_a_problem_document() -> None:
     async with served() as service:
         reader, _ = await service.sent(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nno header\r\n\r\n")
         status, problem = await asyncio.wait_for(answer_of(reader), WAIT)
-    assert (status, json.loads(problem)["code"]) == (400, "MALFORMED_REQUEST")
+    document = json.loads(problem)
+    assert (status, document["code"]) == (400, "MALFORMED_REQUEST")
+    jsonschema.validate(document, PROBLEM)
 
 
 async def test_one_caller_leaves_places_to_others() -> None:
