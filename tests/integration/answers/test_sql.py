@@ -171,7 +171,7 @@ async def test_a_client_that_goes_ends_its_statement(market: House) -> None:
 
 
 async def test_more_than_may_wait_are_refused(tmp_path: Path) -> None:
-    few = {"K2_SANDBOX__CONCURRENT_STATEMENTS": "1", "K2_SANDBOX__WAITING_STATEMENTS": "0"}
+    few = {"K2_SANDBOX__CONCURRENT_STATEMENTS": "1", "K2_SANDBOX__MAX_QUEUED_STATEMENTS": "0"}
     async with open_house(tmp_path, K2_SANDBOX__STATEMENT_SECONDS="5", **few) as house:
         slow = asyncio.create_task(house.sql("SELECT count(*) FROM range(1000000000000)"))
         while not house.sandbox.running:  # noqa: ASYNC110 - the sandbox has no event to wait for

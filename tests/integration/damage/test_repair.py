@@ -40,7 +40,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
             **environment(settings),
             "K2_HTTP__PORT": "1",
             "K2_SINK__COMMIT_INTERVAL_SECONDS": "0.1",
-            "K2_SINK__LOOK_SECONDS": "0.1",
+            "K2_SINK__POLL_INTERVAL_SECONDS": "0.1",
             # Files are merged and rows purged by command alone.
             "K2_MAINTENANCE__COMPACT_INTERVAL_SECONDS": "3600",
             "K2_MAINTENANCE__PURGE_AFTER_SECONDS": "1",

@@ -301,7 +301,7 @@ async def test_an_old_version_and_an_unknown_one(http: httpx.AsyncClient) -> Non
 
 
 async def test_what_waits_beyond_the_limit_is_refused(catalog: Catalog) -> None:
-    narrow = EngineSettings(memory_megabytes=128, concurrent_queries=1, waiting_queries=2)
+    narrow = EngineSettings(memory_megabytes=128, concurrent_queries=1, max_queued_queries=2)
     with serving(catalog, engine=narrow) as app:
         async with client(app) as http:
             answers = await asyncio.gather(

@@ -171,7 +171,7 @@ async def test_silent_readers_lose_their_streams_and_others_are_refused_before_t
     house: House,
 ) -> None:
     house.add("trades", [{"price": "1", "size": "1", "attributes": [("a", "x" * 200)]}] * ROWS)
-    settings = engine(open_streams=2, streams_per_caller=2, waiting_seconds=0.1)
+    settings = engine(open_streams=2, streams_per_caller=2, queue_timeout_seconds=0.1)
     async with replays(house, settings, reader_seconds=10) as service:
         session = (await service.create()).json()["data"]["session_id"]
         for _ in range(2):

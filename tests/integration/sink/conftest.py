@@ -38,7 +38,7 @@ def environ(sink_stack: LocalStack) -> Mapping[str, str]:
         **environment(sink_stack.settings),
         "K2_HTTP__PORT": "1",
         "K2_SINK__COMMIT_INTERVAL_SECONDS": "0.1",
-        "K2_SINK__LOOK_SECONDS": "0.1",
+        "K2_SINK__POLL_INTERVAL_SECONDS": "0.1",
     }
     asyncio.run(provision(load(ProvisionSettings, found)))
     return found

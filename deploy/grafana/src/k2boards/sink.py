@@ -157,7 +157,7 @@ BOARD = Board(
                 ),
                 Panel(
                     title="Time of a look",
-                    description="Grows towards K2_GAPS__LOOK_SECONDS: the job falls behind.",
+                    description="Grows towards K2_GAPS__POLL_INTERVAL_SECONDS: the job falls behind.",
                     queries=quantiles("k2_gap_steps_committed_seconds"),
                     unit="s",
                 ),

@@ -195,7 +195,7 @@ class SinkMetrics:
         self.gap_seconds = made.histogram(
             "k2_gap_steps_committed_seconds",
             "Time of a look at the tables for gaps, with its commit.",
-            look="Grows towards `K2_GAPS__LOOK_SECONDS`: the job falls behind.",
+            look="Grows towards `K2_GAPS__POLL_INTERVAL_SECONDS`: the job falls behind.",
             buckets=SECONDS,
         )
 

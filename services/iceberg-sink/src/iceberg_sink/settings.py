@@ -15,11 +15,11 @@ class SinkSettings(Block):
     commit_interval_seconds: float = Field(
         default=0.25, gt=0, le=60, description="Commit at least this often while rows arrive."
     )
-    commit_share: float = Field(
+    max_commit_time_ratio: float = Field(
         default=0.5,
         gt=0,
         le=1,
-        description="Commit more often as long as that takes at most this share of the time.",
+        description="Maximum ratio of time spent on commits; below it they come before the interval.",
     )
     bookkeeping_interval_seconds: float = Field(
         default=2.0,
@@ -55,8 +55,11 @@ class SinkSettings(Block):
         default=100, ge=0, le=1_000_000, description="So many are kept whatever their share."
     )
     page_key: SigningSecret = Field(description="Signs page tokens; the same for all replicas.")
-    look_seconds: float = Field(
-        default=1.0, gt=0, le=60, description="How often a waiting upload is looked for in the table."
+    poll_interval_seconds: float = Field(
+        default=1.0,
+        gt=0,
+        le=60,
+        description="Interval at which the table is polled for uploads that are not settled.",
     )
 
 
@@ -84,14 +87,14 @@ class MaintenanceSettings(Block):
         le=86_400,
         description="How often snapshots of a table without commits expire; every commit expires some too.",
     )
-    collect_interval_seconds: float = Field(
-        default=600.0, gt=0, le=86_400, description="How often files that nothing names are looked for."
+    orphan_removal_interval_seconds: float = Field(
+        default=600.0, gt=0, le=86_400, description="Interval at which orphan files are looked for."
     )
-    collect_guard_seconds: float = Field(
+    orphan_min_age_seconds: float = Field(
         default=10_800.0,
         ge=1,
         le=30 * 86_400,
-        description="A file is deleted after nothing has named it for so long; longer than any request.",
+        description="Minimum age of an orphan file before it is removed; longer than any request.",
     )
     scrub_interval_seconds: float = Field(
         default=60.0, gt=0, le=86_400, description="How often a part of the data files is verified."
@@ -122,8 +125,8 @@ class MaintenanceSettings(Block):
 class GapSettings(Block):
     """Block `K2_GAPS__*`: how sequence numbers are followed."""
 
-    look_seconds: float = Field(
-        default=5.0, gt=0, le=3600, description="How often the tables are looked at for new versions."
+    poll_interval_seconds: float = Field(
+        default=5.0, gt=0, le=3600, description="Interval at which the tables are polled for new versions."
     )
     large_gap: int = Field(
         default=1_000, ge=2, description="A gap of so many numbers, or a drop by as many, is large."

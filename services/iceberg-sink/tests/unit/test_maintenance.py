@@ -64,7 +64,7 @@ class Parts:
             Upkeep(
                 catalog=catalog,
                 reader=VersionReader(catalog),
-                settings=MaintenanceSettings(collect_guard_seconds=60),
+                settings=MaintenanceSettings(orphan_min_age_seconds=60),
                 live_snapshots=2,
                 attempts=8,
                 announce=self._announce,
@@ -213,7 +213,7 @@ async def test_a_share_that_ends_does_not_wait_for_a_pass(
         return {}
 
     monkeypatch.setattr(parts.trades, "run", slow)
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "POLL_INTERVAL_SECONDS", 0.01)
     parts.clock.step = 1e5
     work = asyncio.create_task(parts.maintenance.look_after([TRADES.table])(stop))
     await begun.wait()

@@ -106,7 +106,7 @@ class Queries:
 def _gate(width: int, settings: EngineSettings, *, per_caller: int | None = None) -> Gate:
     return Gate(
         width=width,
-        waiting=settings.waiting_queries,
-        seconds=settings.waiting_seconds,
+        waiting=settings.max_queued_queries,
+        seconds=settings.queue_timeout_seconds,
         per_caller=per_caller,
     )

@@ -83,8 +83,8 @@ class Sandbox:
         self._warehouse = None if warehouse is None or not warehouse.on_s3 else _told_once(warehouse)
         self._gate = Gate(
             width=settings.concurrent_statements,
-            waiting=settings.waiting_statements,
-            seconds=settings.waiting_seconds,
+            waiting=settings.max_queued_statements,
+            seconds=settings.queue_timeout_seconds,
             per_caller=settings.statements_per_caller,
         )
         self._ending: set[asyncio.Task[None]] = set()

@@ -28,11 +28,11 @@ class EngineSettings(Block):
     streams_per_caller: int = Field(
         default=4, ge=1, le=1_000, description="The same for one key, or one address where keys are off."
     )
-    waiting_queries: int = Field(
-        default=64, ge=0, le=100_000, description="So many more may wait; beyond that they are refused."
+    max_queued_queries: int = Field(
+        default=64, ge=0, le=100_000, description="Maximum number of queued queries; further ones get 503."
     )
-    waiting_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="A query that did not begin by then is refused."
+    queue_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="A query that has not started by then gets 503."
     )
     query_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="A query without an answer by then is given up."

@@ -14,11 +14,11 @@ class SandboxSettings(Block):
     statements_per_caller: int = Field(
         default=1, ge=1, le=64, description="The same for one key, or one address where keys are off."
     )
-    waiting_statements: int = Field(
-        default=16, ge=0, le=1024, description="So many more wait; others are refused with Retry-After."
+    max_queued_statements: int = Field(
+        default=16, ge=0, le=1024, description="Maximum number of queued statements; further ones get 503."
     )
-    waiting_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="A statement that did not begin by then is refused."
+    queue_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="A statement that has not started by then gets 503."
     )
     memory_megabytes: int = Field(
         default=512, ge=128, le=65536, description="Of one statement; nothing spills to disk."

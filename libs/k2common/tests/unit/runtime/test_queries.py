@@ -91,7 +91,7 @@ async def test_how_queries_wait_run_and_end_is_told(engine: Engine) -> None:
         await hasty.table(ENDLESS, {})
     hasty.close()
     # With time enough on any machine.
-    settings = SETTINGS.model_copy(update={"query_seconds": 600.0, "waiting_queries": 1})
+    settings = SETTINGS.model_copy(update={"query_seconds": 600.0, "max_queued_queries": 1})
     made = Queries(engine, settings, metrics=metrics)
 
     def read(name: str, **labels: str) -> float | None:
@@ -126,7 +126,7 @@ async def test_how_queries_wait_run_and_end_is_told(engine: Engine) -> None:
 
 async def test_a_caller_with_too_much_waiting_is_counted_as_such(engine: Engine) -> None:
     registry = CollectorRegistry()
-    settings = SETTINGS.model_copy(update={"waiting_queries": 2})
+    settings = SETTINGS.model_copy(update={"max_queued_queries": 2})
     made = Queries(engine, settings, metrics=QueriesMetrics(registry))
     running = [asyncio.create_task(made.table(ENDLESS, {})) for _ in range(2)]
     await asyncio.sleep(0)

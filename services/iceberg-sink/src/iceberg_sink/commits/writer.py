@@ -51,7 +51,7 @@ from iceberg_sink.uploads.visibility import Commanded, is_due
 log = get_logger(__name__)
 STRAYS_LOGGED = 20
 """So many of a commit are named in the log; all are dead letters."""
-IDLE_LOOK_SECONDS = 60.0
+IDLE_POLL_INTERVAL_SECONDS = 60.0
 """How often an owner without work makes sure that the table still is as it left it."""
 
 
@@ -63,7 +63,7 @@ def pace_of(dataset: Dataset, settings: SinkSettings) -> Pace:
     """
     if dataset in (UPLOADS, VERSIONS):
         return Pace(settings.bookkeeping_interval_seconds, share=None)
-    return Pace(settings.commit_interval_seconds, share=settings.commit_share)
+    return Pace(settings.commit_interval_seconds, share=settings.max_commit_time_ratio)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,8 +252,8 @@ class TableWriter:
     def _patience(self) -> float:
         """How long to wait for rows before the table is looked at: what is told of an upload may show it."""
         if self._tools.statuses.open(self._dataset.name):
-            return min(self._sink.commit_interval_seconds, self._sink.look_seconds)
-        return self._sink.look_seconds
+            return min(self._sink.commit_interval_seconds, self._sink.poll_interval_seconds)
+        return self._sink.poll_interval_seconds
 
     async def _commit(self, step: Step, expected: Mapping[int, int | None]) -> None:
         dataset, tools = self._dataset, self._tools
@@ -328,7 +328,7 @@ class TableWriter:
         decides = self._dataset.visibility and 0 in self._places.values()
         complete = self._tools.statuses.complete(name) if decides else {}
         commanded = self._tools.commands.pending(name) if decides else Commanded()
-        pause = self._sink.look_seconds if complete or commanded else IDLE_LOOK_SECONDS
+        pause = self._sink.poll_interval_seconds if complete or commanded else IDLE_POLL_INTERVAL_SECONDS
         if now - self._looked < pause:
             return
         self._looked = now

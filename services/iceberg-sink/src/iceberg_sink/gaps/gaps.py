@@ -188,7 +188,7 @@ class GapJob:
         self._new_finder = finder
         self._new_announcer = announcer
         self._catalog = tools.catalog
-        self._look_seconds = tools.settings.gaps.look_seconds
+        self._poll_interval_seconds = tools.settings.gaps.poll_interval_seconds
         self._recorded = Recorded(tools.reader, GAPS)
         self._retention = Retention(live=tools.settings.iceberg.live_snapshots, recorded=self._recorded)
         self._blocking = tools.blocking
@@ -214,7 +214,7 @@ class GapJob:
                 if announcement is not None:
                     await announcer.announce([announcement])
                 # A step comes to the tables' heads; those of a busy table move on during the step itself.
-                await wait_or_stop(stop, self._look_seconds)
+                await wait_or_stop(stop, self._poll_interval_seconds)
 
     def step(self, finder: GapFinder) -> Announcement | None:
         """Find, commit, and say what to announce; None when there was nothing new."""

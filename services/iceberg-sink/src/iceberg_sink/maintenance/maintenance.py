@@ -37,7 +37,7 @@ from iceberg_sink.tasks import Task
 
 LATE = timedelta(seconds=60)
 """A version that is not recorded so long after its commit is announced again."""
-LOOK_SECONDS = 1.0
+POLL_INTERVAL_SECONDS = 1.0
 log = get_logger(__name__)
 Announce: TypeAlias = Callable[[Dataset | OwnTable, Sequence[Announcement]], Awaitable[None]]
 Figures: TypeAlias = Mapping[str, int]
@@ -80,7 +80,7 @@ class Upkeep:
             Task.COMPACT: settings.compact_interval_seconds,
             Task.EXPIRE: settings.expire_interval_seconds,
             Task.PURGE: settings.purge_interval_seconds,
-            Task.COLLECT: settings.collect_interval_seconds,
+            Task.COLLECT: settings.orphan_removal_interval_seconds,
             Task.SCRUB: settings.scrub_interval_seconds,
         }[task]
 
@@ -92,7 +92,7 @@ class TableMaintenance:
         self._dataset = dataset
         self._upkeep = upkeep
         self._recorded = Recorded(upkeep.reader, dataset)
-        guard = timedelta(seconds=upkeep.settings.collect_guard_seconds)
+        guard = timedelta(seconds=upkeep.settings.orphan_min_age_seconds)
         self._sweeper = Sweeper(upkeep.catalog, dataset.table, guard=guard)
         self._scrubber = Scrubber(
             upkeep.catalog, dataset.table, period_seconds=upkeep.settings.scrub_period_seconds
@@ -267,7 +267,7 @@ class Maintenance:
                     await asyncio.wait({passes, stopping}, return_when=asyncio.FIRST_COMPLETED)
                     if passes.done():
                         passes.result()
-                    await wait_or_stop(stop, LOOK_SECONDS)
+                    await wait_or_stop(stop, POLL_INTERVAL_SECONDS)
             finally:
                 stopping.cancel()
 

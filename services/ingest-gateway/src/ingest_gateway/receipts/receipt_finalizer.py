@@ -18,7 +18,7 @@ from ingest_gateway.receipts.metric_updates import count_final
 from ingest_gateway.receipts.receipts import final_record, settled
 from ingest_gateway.receipts.tracker import Tracker
 
-LOOK_SECONDS = 0.1
+POLL_INTERVAL_SECONDS = 0.1
 READ_BACK_SECONDS = 5.0
 """A final receipt that no committed read has shown for so long is written again."""
 log = get_logger(__name__)
@@ -63,7 +63,7 @@ class Finals:
                 if await self._is_due(upload_id):
                     await self._finish(upload_id)
             # Many changes come at once; they are looked at together.
-            await wait_or_stop(stop, LOOK_SECONDS)
+            await wait_or_stop(stop, POLL_INTERVAL_SECONDS)
             await _either(changed, stop, seconds=READ_BACK_SECONDS if self._written else None)
 
     async def _is_due(self, upload_id: str) -> bool:

@@ -15,7 +15,7 @@ from k2common.runtime.retry import wait_or_stop
 from ingest_gateway.claims.claims import Claim
 from ingest_gateway.receipts.tracker import Tracker
 
-LOOK_SECONDS = 3600.0
+POLL_INTERVAL_SECONDS = 3600.0
 log = get_logger(__name__)
 
 
@@ -49,7 +49,7 @@ class Keeping:
         """
         while not stop.is_set():
             await self.sweep()
-            await wait_or_stop(stop, LOOK_SECONDS)
+            await wait_or_stop(stop, POLL_INTERVAL_SECONDS)
 
     async def sweep(self) -> None:
         """Remove what is too old; what was removed before is not looked for again."""

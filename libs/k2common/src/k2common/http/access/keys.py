@@ -20,7 +20,7 @@ from k2common.errors import RecordError, SetupError
 from k2common.runtime.clock import Clock
 
 SCOPES = ("read", "ingest", "admin")
-LOOK_SECONDS = 1.0
+POLL_INTERVAL_SECONDS = 1.0
 USED = timedelta(days=1)
 """A key counts as used for so long after a request with it."""
 
@@ -94,7 +94,7 @@ class KeyFile:
         return found
 
     def _refresh(self) -> None:
-        if self._clock.monotonic() - self._looked < LOOK_SECONDS:
+        if self._clock.monotonic() - self._looked < POLL_INTERVAL_SECONDS:
             return
         self._looked = self._clock.monotonic()
         try:
