@@ -19,7 +19,7 @@ SMALL_STEPS = {
     "K2_GATEWAY__CHUNKS_PER_TRANSACTION": "1",
     "K2_LOADER__CHUNKS_PER_TRANSACTION": "1",
     "K2_KAFKA__SESSION_TIMEOUT_SECONDS": "6",
-    # A neighbour that hangs is soon noticed.
+    # A dependency that hangs is soon noticed.
     "K2_KAFKA__REQUEST_TIMEOUT_SECONDS": "5",
     # Few live snapshots, so that those of earlier versions are soon expired.
     "K2_ICEBERG__LIVE_SNAPSHOTS": "3",

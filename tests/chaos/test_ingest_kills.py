@@ -72,7 +72,7 @@ def post(urls: tuple[str, ...], number: int) -> str:
         if answer.status_code in (httpx.codes.OK, httpx.codes.ACCEPTED):
             upload_id: str = answer.json()["data"]["upload_id"]
             return upload_id
-        time.sleep(0.5)  # it said so: 503 while it waits for its neighbours
+        time.sleep(0.5)  # it said so: 503 while it waits for its dependencies
     raise AssertionError("no gateway took the file")
 
 

@@ -22,7 +22,7 @@ from tests.containers.engine import ROOT, Engine
 
 NAME = "k2test"
 FLEET = tuple(SERVICES)
-NEIGHBOURS = ("kafka", "registry", "postgres", "store")
+DEPENDENCIES = ("kafka", "registry", "postgres", "store")
 SECONDS = 600
 POLL_SECONDS = 0.25
 PUBLISHED = {

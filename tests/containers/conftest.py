@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from k2local.testing import Fleet
 
-from tests.containers.composed import FLEET, NEIGHBOURS, Stack, stack_of
+from tests.containers.composed import DEPENDENCIES, FLEET, Stack, stack_of
 from tests.containers.engine import Engine, running_engine
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -85,7 +85,7 @@ def on_sql(composed: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
     composed.compose("down", "--volumes", "--timeout=5")
     stack = replace(composed, environ={**composed.environ, **SQL_ON_POSTGRESQL})
     with _logs_after_failure(stack, request):
-        _up(stack, request, *NEIGHBOURS, "init", *FLEET)
+        _up(stack, request, *DEPENDENCIES, "init", *FLEET)
         yield stack
 
 

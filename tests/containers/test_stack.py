@@ -6,7 +6,7 @@ import pytest
 from k2boards.boards import BOARDS
 from k2local.testing import Fleet
 
-from tests.containers.composed import FLEET, NEIGHBOURS, Stack, prometheus
+from tests.containers.composed import DEPENDENCIES, FLEET, Stack, prometheus
 from tests.observability.expressions import substituted
 
 END_TO_END = [
@@ -16,7 +16,7 @@ HEADER = b"ts_event_ns,symbol,venue,price,size\n"
 
 
 def test_every_container_is_healthy_and_within_its_memory(composed: Stack, figures: list[str]) -> None:
-    for service in (*NEIGHBOURS, *FLEET, "prometheus", "grafana"):
+    for service in (*DEPENDENCIES, *FLEET, "prometheus", "grafana"):
         (container,) = composed.containers(service)
         assert composed.health(container) == "healthy"
     used = composed.docker("stats", "--no-stream", "--format", "{{.Name}}: {{.MemUsage}}").splitlines()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from k2local.testing import Fleet
 
-from tests.containers.composed import FLEET, NEIGHBOURS, Stack
+from tests.containers.composed import DEPENDENCIES, FLEET, Stack
 
 ROWS = 60_000
 START = 1_700_000_000_000_000_000
@@ -28,7 +28,7 @@ def file_of(name: str, rows: int = ROWS) -> bytes:
 
 
 def posted(fleet: Fleet, content: bytes) -> str:
-    """The upload's id; a gateway that is away is asked again with the same bytes."""
+    """The upload's id; a gateway that is unavailable is asked again with the same bytes."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
@@ -115,7 +115,7 @@ def test_more_loaders_and_sinks_with_kills_among_them_lose_and_double_nothing(
     composed.up("csv-loader", "iceberg-sink", scale={"csv-loader": 1, "iceberg-sink": 1})
 
 
-@pytest.mark.parametrize("victim", [*NEIGHBOURS, "query-service", "replay-service"])
+@pytest.mark.parametrize("victim", [*DEPENDENCIES, "query-service", "replay-service"])
 def test_a_kill_of_any_other_container_heals_without_loss(composed: Stack, fleet: Fleet, victim: str) -> None:
     name = symbol()
     upload = posted(fleet, file_of(name, 5_000))
@@ -134,7 +134,7 @@ def test_down_and_up_again_keep_all_data(composed: Stack) -> None:
     receipt = finished(fleet, upload)
     composed.compose("down", "--timeout=40")
     assert composed.containers("kafka") == []
-    composed.up(*NEIGHBOURS, "init", *FLEET)
+    composed.up(*DEPENDENCIES, "init", *FLEET)
     fleet = composed.fleet()
     assert fleet.data("ingest-gateway", f"/v1/uploads/{upload}") == receipt
     assert lines_of(fleet, name, version) == list(range(2, 1_002))

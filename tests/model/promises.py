@@ -51,7 +51,7 @@ class Promises:
         if head is None or any(head.offsets.get(p, 0) < end for p, end in self._protocol.ends(state).items()):
             return "rows are never committed"
         loading = [u for u, entry in head.hidden.items() if entry.reason is Reason.LOADING]
-        # After a rollback uploads that were shown may be loading until a sink is started anew.
+        # After a rollback uploads that were shown may be loading until a sink is restarted.
         if loading and not head.gone and not state.rolled_back:
             return f"{loading} stay hidden as loading"
         return None

@@ -44,12 +44,12 @@ UNMOVED: Mapping[str, str] = {
     "k2_rows_unaccounted": "0 is what it promises; the conservation tests break it on purpose",
     "k2_partitions_owned": "one loader has them all",
     "k2_chunks_isolated_total": "takes a chunk that ends its parser twice; tests/integration/loader has one",
-    "k2_uploads_expired_total": "takes a loader that is away for longer than Kafka keeps chunks",
+    "k2_uploads_expired_total": "takes a loader that is unavailable for longer than Kafka keeps chunks",
     "k2_messages_redriven_total": "takes a schema that comes late; tests/integration/sink puts records back",
     "k2_commits_fenced_total": "takes a second sink on the same partition; tests/chaos has three",
-    "k2_commits_failed_total": "takes a catalogue that is away; tests/chaos takes it away",
+    "k2_commits_failed_total": "takes a catalogue that is unavailable; tests/chaos takes it away",
     "k2_commits_conflicted_total": "takes a race that no test can make come",
-    "k2_maintenance_passes_failed_total": "takes a warehouse that is away, or a race that is lost",
+    "k2_maintenance_passes_failed_total": "takes a warehouse that is unavailable, or a race that is lost",
     "k2_engine_spilled_bytes": "takes a sort larger than the engine's memory",
 }
 """What does not move in this run, or not in each, and why."""

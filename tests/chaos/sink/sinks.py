@@ -68,7 +68,7 @@ class Sinks:
             if code == -signal.SIGKILL:
                 self.happened["failpoint"] += 1
             elif code == 1:
-                self.happened["exit 1"] += 1  # a neighbour was away at its start
+                self.happened["exit 1"] += 1  # a dependency was unavailable at its start
             elif code is not None:
                 self.happened[f"{UNEXPECTED} exit {code}"] += 1
             if code is not None:

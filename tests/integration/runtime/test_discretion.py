@@ -1,4 +1,4 @@
-"""A service process whose settings are full of secrets and whose neighbours fail says none of them."""
+"""A service process whose settings are full of secrets and whose dependencies fail says none of them."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_no_secret_of_the_settings_is_logged_at_any_level(tmp_path: Path) -> Non
         subprocess.Popen([sys.executable, "-m", "query_service"], env=environ, stderr=file) as process,
     ):
         deadline = time.monotonic() + 60
-        while b"waits for a neighbour" not in log.read_bytes():
+        while b"waits for a dependency" not in log.read_bytes():
             assert time.monotonic() < deadline
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
@@ -47,6 +47,6 @@ def test_no_secret_of_the_settings_is_logged_at_any_level(tmp_path: Path) -> Non
         assert process.wait(timeout=60) == 0
     text = log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    assert {"settings", "the service waits for a neighbour", "stopped"} <= {line["event"] for line in lines}
+    assert {"settings", "the service waits for a dependency", "stopped"} <= {line["event"] for line in lines}
     assert all({"ts", "level", "event", "service", "replica"} <= line.keys() for line in lines)
     assert [marker for marker in (*MARKERS, "REG1STRY") if marker in text] == []

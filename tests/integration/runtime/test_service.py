@@ -30,7 +30,7 @@ KIND = {kind!r}
 
 @asynccontextmanager
 async def build(settings, runtime):
-    if KIND == "waiting" and not Path(__file__).with_name("neighbour").exists():
+    if KIND == "waiting" and not Path(__file__).with_name("dependency").exists():
         raise TransientError("the registry does not answer")
     async def loop():
         if KIND.startswith("misconfigured"):
@@ -128,7 +128,7 @@ def test_a_drain_that_takes_too_long_ends_with_75(tmp_path: Path) -> None:
     assert "drain deadline" in errors
 
 
-def test_a_service_waits_for_its_neighbours_and_says_so(tmp_path: Path) -> None:
+def test_a_service_waits_for_its_dependencies_and_says_so(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with start(tmp_path, "waiting", environment(port)) as process:
@@ -144,7 +144,7 @@ def test_a_service_waits_for_its_neighbours_and_says_so(tmp_path: Path) -> None:
         assert refused.headers["Retry-After"] == "2"
         strange = httpx.get(f"{url}/metrics", headers={"Host": "evil.example"})
         assert (strange.status_code, strange.json()["code"]) == (403, "HOST_NOT_ALLOWED")
-        (tmp_path / "neighbour").touch()
+        (tmp_path / "dependency").touch()
         while httpx.get(f"{url}/readyz").status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -78,7 +78,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def fail(catalog: Any, proposal: Any, **options: Any) -> Any:
         if not failed and proposal.table == TRADES.table:
             failed.append(proposal.table)
-            raise TransientError("the test takes the catalogue away")
+            raise TransientError("the test takes the catalogue unavailable")
         return commit(catalog, proposal, **options)
 
     monkeypatch.setattr(iceberg_sink.commits.writer, "commit", fail)

@@ -64,7 +64,7 @@ async def test_a_schema_that_breaks_its_subject_stops(
         await provision(settings)
 
 
-def test_neighbours_that_stay_away_end_it_with_a_code_of_their_own(
+def test_dependencies_that_stay_unavailable_end_it_with_a_code_of_their_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     local = LocalSettings(home=tmp_path, cache=tmp_path, base_port=free_port(4))

@@ -71,8 +71,8 @@ BOARD = Board(
                     limits=(0.001, 0.01),
                 ),
                 Panel(
-                    title="Work begun anew",
-                    description="Loops and tables whose work was begun anew after a neighbour failed.",
+                    title="Work restarted",
+                    description="Loops and tables whose work was restarted after a dependency failed.",
                     queries=[grown("k2_works_retried_total", by="job, work")],
                 ),
                 Panel(
@@ -159,7 +159,7 @@ BOARD = Board(
                 ),
                 Panel(
                     title="Requests that are being answered",
-                    description="Stays up: clients that read slowly, or a neighbour that does not answer.",
+                    description="Stays up: clients that read slowly, or a dependency that does not answer.",
                     queries=[summed("k2_http_requests_running", by="job")],
                 ),
             ],

@@ -13,6 +13,6 @@ def test_the_wait_doubles_to_its_limit() -> None:
     assert waits[-1] == LONGEST_SECONDS
 
 
-def test_a_steady_run_begins_anew() -> None:
+def test_a_steady_run_restarts() -> None:
     worn = Backoff(deaths=8, not_before=50)
     assert worn.died(started=60, now=61 + STEADY_SECONDS).deaths == 1

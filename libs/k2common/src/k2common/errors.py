@@ -2,7 +2,7 @@
 
     K2Error
     ├── RecordError      one record is bad: reject or dead letter, go on
-    ├── TransientError   a neighbour is away or slow: back off, retry
+    ├── TransientError   a dependency is unavailable or slow: back off, retry
     │   ├── Fenced       another owner has taken over: drop the work, start from the committed state
     │   └── DataFault    a file of a table is damaged or missing: refuse the answer until it is repaired
     └── SetupError       the configuration or the deployment is wrong: stop with exit code 78
@@ -20,7 +20,7 @@ class RecordError(K2Error):
 
 
 class TransientError(K2Error):
-    """A neighbour did not answer as it should; the same call may succeed later."""
+    """A dependency did not answer as it should; the same call may succeed later."""
 
 
 class Fenced(TransientError):

@@ -42,7 +42,8 @@ class ProvisionSettings(Block):
 async def provision(settings: ProvisionSettings) -> None:
     """Make what is missing.
 
-    Raises SetupError when something is there in another form, TransientError when a neighbour is away.
+    Raises SetupError when something is there in another form, TransientError when a dependency is
+    unavailable.
     """
     registry = SchemaRegistry(settings.registry)
     framed = [topic for topic in TOPICS if topic.framed]
@@ -74,9 +75,9 @@ async def _seed_positions(settings: KafkaSettings, schema_id: int) -> None:
 
 
 def main(*, wait_seconds: float = WAIT_SECONDS) -> None:
-    """Entry point: neighbours that are away are waited for.
+    """Entry point: dependencies that are unavailable are waited for.
 
-    Exit code 78 when it cannot be done as configured, 75 when a neighbour stayed away.
+    Exit code 78 when it cannot be done as configured, 75 when a dependency stayed unavailable.
     """
     deadline = time.monotonic() + wait_seconds
     while True:

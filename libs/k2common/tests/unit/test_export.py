@@ -1,4 +1,4 @@
-"""Spans reach a collector, and a collector that is away holds nothing up."""
+"""Spans reach a collector, and a collector that is unavailable holds nothing up."""
 
 import subprocess
 import sys

@@ -21,7 +21,7 @@ configure(
     ObservabilitySettings(log_level=sys.argv[1]), service="csv-loader", replica="7", secrets=["S3CRET-\\"K"]
 )
 log.info("a secret comes along", field='the key S3CRET-"K', nested={"key": 'S3CRET-"K'}, short="k2")
-log.warning("the catalogue is away", error="postgresql://k2:PASSW0RD@db/k2 refuses")
+log.warning("the catalogue is unavailable", error="postgresql://k2:PASSW0RD@db/k2 refuses")
 with bound(upload_id="U1", request_id="R1"):
     with joined(spans, "work", [("traceparent", b"00-%s-%s-01" % (b"a" * 32, b"b" * 16))]):
         log.info("bound")
@@ -36,7 +36,7 @@ def failing():
     try:
         int("ROW-" "CONTENT")
     except ValueError as error:
-        raise TransientError("the store is away") from error
+        raise TransientError("the store is unavailable") from error
 thread = threading.Thread(target=failing)
 thread.start()
 thread.join()
@@ -92,7 +92,7 @@ def test_lines_name_upload_request_and_trace_where_there_is_one(lines: list[dict
 def test_a_secret_is_masked_wherever_it_stands(lines: list[dict[str, Any]]) -> None:
     line = one(lines, "a secret comes along")
     assert (line["field"], line["nested"], line["short"]) == ("the key ***", {"key": "***"}, "k2")
-    assert one(lines, "the catalogue is away")["error"] == "postgresql://k2:***@db/k2 refuses"
+    assert one(lines, "the catalogue is unavailable")["error"] == "postgresql://k2:***@db/k2 refuses"
 
 
 def test_foreign_errors_tell_their_texts_at_level_debug_alone(
@@ -103,7 +103,7 @@ def test_foreign_errors_tell_their_texts_at_level_debug_alone(
     for event in ("own", "never retrieved", "a thread ended of an error"):
         line = one(lines, event)
         assert "builtins.ValueError: (its text is told at level debug)" in line["exception"]
-        assert "k2common.errors.TransientError: the store is away" in line["exception"]
+        assert "k2common.errors.TransientError: the store is unavailable" in line["exception"]
         assert "in failing" in line["exception"]
     ended = one(lines, "the process ends of an error")["exception"]
     assert "builtins.OSError: [Errno 28] No space left on device" in ended

@@ -42,7 +42,7 @@ async def expired(
 ) -> list[Chunk]:
     """The ends of the uploads that `partition` of ingest.chunks has lost.
 
-    Reads all claims and statuses and the partition. Raises TransientError when Kafka is away.
+    Reads all claims and statuses and the partition. Raises TransientError when Kafka is unavailable.
     """
     found: dict[str, Mapping[str, Any]] = {}
     for number in range(CLAIMS.partitions):

@@ -59,7 +59,7 @@ class LoaderMetrics:
         self.expired = made.counter(
             "k2_uploads_expired",
             "Uploads that failed because Kafka had deleted chunks before they were loaded.",
-            look="Above 0: the loader was away for longer than `ingest.chunks` keeps; reload them.",
+            look="Above 0: the loader was unavailable for longer than `ingest.chunks` keeps; reload them.",
         )
         self.parse_seconds = made.histogram(
             "k2_chunks_parsed_seconds",

@@ -100,8 +100,9 @@ class PartitionLoader:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
 
-        Raises Fenced when another owner has taken over, TransientError when a neighbour is away; the caller
-        starts anew if it is still the owner. Raises SetupError when the partition was not provisioned.
+        Raises Fenced when another owner has taken over, TransientError when a dependency is unavailable; the
+        caller starts again if it is still the owner. Raises SetupError when the partition was not
+        provisioned.
         """
         async with TransactionalProducer(
             self._kafka, f"csv-loader-{CHUNKS.name}-{self._partition}"

@@ -1,4 +1,4 @@
-"""`python -m iceberg_sink`, and `python -m iceberg_sink rebase` after topics were made anew."""
+"""`python -m iceberg_sink`, and `python -m iceberg_sink rebase` after topics were re-created."""
 
 import sys
 

@@ -124,7 +124,7 @@ class SinkMetrics:
         )
         self.fenced = made.counter(
             "k2_commits_fenced",
-            "Commits that another owner forestalled; the work began anew.",
+            "Commits that another owner forestalled; the work restarted.",
             look="A few when replicas come and go; all the time: two sinks work on one partition.",
             labels=[SUNK],
         )
@@ -136,8 +136,8 @@ class SinkMetrics:
         )
         self.failed = made.counter(
             "k2_commits_failed",
-            "Commits given up after all tries; the work began anew.",
-            look="Grows: the catalogue or the warehouse is away.",
+            "Commits given up after all tries; the work restarted.",
+            look="Grows: the catalogue or the warehouse is unavailable.",
             labels=[SUNK],
         )
 

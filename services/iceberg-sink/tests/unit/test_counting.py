@@ -99,7 +99,7 @@ def test_what_waits_is_as_old_as_the_oldest_record_in_hand(read: Read) -> None:
     assert read("k2_records_taken_bytes_total") == 3 * SIZE
 
 
-def test_records_wait_on_while_the_work_begins_anew(read: Read) -> None:
+def test_records_wait_on_while_the_work_restarts(read: Read) -> None:
     read.came(batch(3, at=990))
     read.tally.begin()
     read.now += 30

@@ -176,7 +176,7 @@ async def test_what_nobody_announced_is_announced_and_kept_until_it_is_recorded(
 async def test_each_task_is_due_at_its_interval_and_a_failure_does_not_end_the_rest(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [TransientError("away"), ProofFailed("rows"), ForeignDeletes("deletes")]
+    failures = [TransientError("unavailable"), ProofFailed("rows"), ForeignDeletes("deletes")]
     tried: list[float] = []
     stop = asyncio.Event()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from iceberg_sink.commits.rebase import rebase, rebased
-from iceberg_sink.commits.topic_identity import made_anew_of, origin, recorded_topics
+from iceberg_sink.commits.topic_identity import origin, recorded_topics, recreated_topics
 from iceberg_sink.uploads.visibility import Commanded, Place, hidden_after, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import Fenced, SetupError
@@ -37,9 +37,9 @@ def head(**hidden: Hidden) -> Version:
 
 
 def begun(
-    known: Version | None, *anew: str, epoch: int = 1, fail: bool = False, dataset: Dataset = TRADES
+    known: Version | None, *recreated: str, epoch: int = 1, fail: bool = False, dataset: Dataset = TRADES
 ) -> Version:
-    return rebased(known, dataset, epoch=epoch, anew=set(anew), fail_loading=fail, now=NOW)
+    return rebased(known, dataset, epoch=epoch, recreated=set(recreated), fail_loading=fail, now=NOW)
 
 
 def test_the_same_topic_goes_on_at_its_offsets() -> None:
@@ -57,11 +57,11 @@ def test_a_topic_made_anew_begins_at_its_beginning_and_the_rows_of_before_are_sh
     assert Version.from_json(after.to_json()) == after
 
 
-@pytest.mark.parametrize("anew", [TOPIC, STATUS.name])
-def test_what_can_never_be_whole_is_refused_or_failed(anew: str) -> None:
+@pytest.mark.parametrize("recreated", [TOPIC, STATUS.name])
+def test_what_can_never_be_whole_is_refused_or_failed(recreated: str) -> None:
     with pytest.raises(SetupError, match="1 uploads are loading, such as U1"):
-        begun(head(U1=HELD), anew)
-    after = begun(head(U1=HELD), anew, fail=True)
+        begun(head(U1=HELD), recreated)
+    after = begun(head(U1=HELD), recreated, fail=True)
     assert after.hidden == {"U1": Hidden(reason=Reason.FAILED, ranges=HELD.ranges)}
 
 
@@ -107,15 +107,15 @@ def test_every_table_begins_the_epoch_and_a_second_command_changes_nothing(tmp_p
     assert recorded_topics(table) == {TOPIC: "old"}
 
     new = Identity(cluster="d", topics={TOPIC: "new", STATUS.name: "s"})
-    assert made_anew_of(recorded_topics(table), new) == {TOPIC}
-    done = rebase(catalog, new, epoch=1, anew=set(), fail_loading=False, now=NOW)
+    assert recreated_topics(recorded_topics(table), new) == {TOPIC}
+    done = rebase(catalog, new, epoch=1, recreated=set(), fail_loading=False, now=NOW)
     assert done.keys() == {dataset.table for dataset in DATASETS.values()}
-    assert done[TRADES.table] == "begins anew"
+    assert done[TRADES.table] == "restarts"
     head = head_version(load_table(catalog, TRADES.table))
     assert head is not None
     assert (head.epoch, head.offsets, head.ended) == (1, {}, {0: {0: 5}})
     assert recorded_topics(load_table(catalog, TRADES.table)) == new.topics
-    assert rebase(catalog, new, epoch=1, anew=set(), fail_loading=False, now=NOW) == {}
+    assert rebase(catalog, new, epoch=1, recreated=set(), fail_loading=False, now=NOW) == {}
     # Who still works in the old epoch is fenced.
     with pytest.raises(Fenced, match="is in epoch 1"):
         commit(catalog, trades_proposal(catalog, trade_rows(5, 1), expected=5))
@@ -126,6 +126,6 @@ def test_a_table_that_does_not_say_where_it_came_from_has_to_be_named(tmp_path: 
     ensure_tables(catalog)
     commit(catalog, trades_proposal(catalog, trade_rows(0, 5), expected=None))
     present = Identity(cluster="c", topics={TOPIC: "t"})
-    with pytest.raises(SetupError, match="--anew"):
-        rebase(catalog, present, epoch=1, anew=set(), fail_loading=False, now=NOW)
-    assert rebase(catalog, present, epoch=1, anew={TOPIC}, fail_loading=False, now=NOW)
+    with pytest.raises(SetupError, match="--recreated"):
+        rebase(catalog, present, epoch=1, recreated=set(), fail_loading=False, now=NOW)
+    assert rebase(catalog, present, epoch=1, recreated={TOPIC}, fail_loading=False, now=NOW)

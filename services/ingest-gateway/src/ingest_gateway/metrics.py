@@ -39,7 +39,7 @@ class GatewayMetrics:
         self.spool_used = made.scraped(
             "k2_spool_used_bytes",
             "Bytes of bodies in the spool of this replica.",
-            look="Grows: chunks are not published, Kafka is away or slow.",
+            look="Grows: chunks are not published, Kafka is unavailable or slow.",
         )
         self.spool_free = made.scraped(
             "k2_spool_free_bytes",

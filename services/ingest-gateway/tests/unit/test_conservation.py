@@ -242,7 +242,7 @@ def test_rejects_are_rows_of_their_own_table(world: World) -> None:
     assert found.unaccounted == 2
 
 
-def test_counting_begins_anew_where_offsets_went_back_or_an_epoch_began(world: World) -> None:
+def test_counting_restarts_where_offsets_went_back_or_an_epoch_began(world: World) -> None:
     world.chunk((0, 10))
     world.append(7, end=10)
     assert world.unaccounted == 3
@@ -252,8 +252,8 @@ def test_counting_begins_anew_where_offsets_went_back_or_an_epoch_began(world: W
     world.hear(back, rows=4)
     assert world.unaccounted == 0
     world.chunk((20, 2))
-    anew = replace(back, number=3, epoch=1, offsets={})
-    world.hear(anew, rows=4)
+    recreated = replace(back, number=3, epoch=1, offsets={})
+    world.hear(recreated, rows=4)
     assert world.sum() == Sum(stated=0, uncommitted=0, committed=0, dead_lettered=0, redriven=0)
 
 

@@ -32,7 +32,7 @@ Piece: TypeAlias = "bytes | Coded | Column"
 
 
 def fuse(pieces: Sequence[Piece]) -> list[Piece]:
-    """Fewer pieces with the same rows: neighbours that are constant or of few values become one."""
+    """Fewer pieces with the same rows: adjacent ones that are constant or of few values become one."""
     fused: list[Piece] = []
     for piece in pieces:
         merged = _merged(fused[-1], piece) if fused else None

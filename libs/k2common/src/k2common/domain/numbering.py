@@ -1,4 +1,4 @@
-"""The numbers of one key, followed day by day and run by run: what is missing, late, doubled or begun anew.
+"""The numbers of one key, followed day by day and run by run: what is missing, late, doubled or restarted.
 
 However the rows are cut into runs, the same events come out.
 """
@@ -145,7 +145,7 @@ class Key:
         return frozenset(found)
 
     def forget(self, day: int) -> None:
-        """Begin anew with the day."""
+        """Restart with the day."""
         self.days.pop(day, None)
         self.unsequenced.discard(day)
         if self.previous is not None and self.previous[0] == day:
@@ -192,7 +192,7 @@ class Key:
         return numbering
 
     def _start(self, numbering: Numbering, run: Run) -> None:
-        """The day's first number: it goes on from the day before, leaves a gap, or begins anew."""
+        """The day's first number: it goes on from the day before, leaves a gap, or restarts."""
         numbering.started = True
         numbering.newest_ns = int(run.times[0])
         numbering.first, numbering.last = run.first, run.first - 1
@@ -218,7 +218,7 @@ class Key:
         self._heal_later_days(numbering, run, old + 1, run.end)
 
     def _restarts(self, numbering: Numbering, run: Run) -> bool:
-        """Whether the venue began anew: later than every row before, and not merely late or doubled."""
+        """Whether the venue restarted: later than every row before, and not merely late or doubled."""
         if _gap_at(numbering, run.first) is not None or run.times[0] <= numbering.newest_ns:
             return False
         return run.first <= numbering.first or numbering.last - run.first >= self._limits.large_gap

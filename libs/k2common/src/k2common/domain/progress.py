@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 LOST_IN_MIGRATION = "LOST_IN_MIGRATION"
-"""The failure of an upload whose rows were in a topic that was made anew before they were committed."""
+"""The failure of an upload whose rows were in a topic that was re-created before they were committed."""
 CHUNKS_EXPIRED = "CHUNKS_EXPIRED"
 """The failure of an upload of which chunks were deleted before they were parsed; no more will come of it."""
 

@@ -96,7 +96,7 @@ class Sequencer:
         return frozenset(days if key is None else (d for day in days for d in key.joined(day)))
 
     def forget(self, name: KeyName, day: int) -> None:
-        """The day is to be followed anew, and what was said of it before does not hold."""
+        """The day is to be followed again, and what was said of it before does not hold."""
         if name in self._keys:
             self._keys[name].forget(day)
         self._marks.append((name, Event(Kind.RESCANNED, day, -1, day * DAY_NS)))

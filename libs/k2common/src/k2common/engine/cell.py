@@ -166,7 +166,7 @@ def _told(error: BaseException, sql: str) -> Mapping[str, Any]:
     if isinstance(error, duckdb.PermissionException):
         return {"kind": "refused", "message": "the statement reads something else than the tables"}
     if isinstance(error, (duckdb.IOException, duckdb.HTTPException)):
-        return {"kind": "away", "message": "the warehouse cannot be read"}
+        return {"kind": "unavailable", "message": "the warehouse cannot be read"}
     out_of_range = isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException))
     return {"kind": "value" if out_of_range else "invalid", "message": message, "position": position}
 

@@ -38,7 +38,7 @@ class RequestMetrics:
         self.running = made.gauge(
             "k2_http_requests_running",
             "Requests that are being answered.",
-            look="Stays up: clients that read slowly, or a neighbour that does not answer.",
+            look="Stays up: clients that read slowly, or a dependency that does not answer.",
         )
         self.keys_left = made.scraped(
             "k2_keys_used_left_seconds",

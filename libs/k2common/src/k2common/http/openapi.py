@@ -18,7 +18,7 @@ EVERYWHERE = (
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
-"""What every endpoint may answer: parameters at fault, keys, limits, a neighbour that is away."""
+"""What every endpoint may answer: parameters at fault, keys, limits, a dependency that is unavailable."""
 
 WITH_BODY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 """What every endpoint with a body may answer besides."""

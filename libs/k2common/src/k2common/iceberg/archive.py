@@ -1,7 +1,7 @@
 """The bytes of uploads, packed, by their SHA-256, in the warehouse or any store that the library speaks to.
 
 An object is a sequence of zstd frames (RFC 8878). It is complete once an upload that has these bytes is
-published; before that nobody reads it. Equal bytes are one object, written anew by each upload that has them.
+published; before that nobody reads it. Equal bytes are one object, rewritten by each upload that has them.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class ArchiveWriter(AbstractContextManager["ArchiveWriter"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._finished:
-            # What an object store keeps of it is written anew before anybody trusts it.
+            # What an object store keeps of it is rewritten before anybody trusts it.
             self._stream.close()
             if self._path is not None:
                 Path(urlsplit(self._temporary).path).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 The offsets of the table count its events. A step commits the events, the versions that it has followed the
 datasets to and the location of the state in one snapshot, on condition that no other step came between: so a
-step counts whole or not at all, and whoever begins anew goes on from the last one.
+step counts whole or not at all, and whoever restarts goes on from the last one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Progress:
 
 
 class GapStore:
-    """Reads and commits steps; every method raises TransientError when the catalogue or the store is away."""
+    """Reads and commits steps.
+
+    Every method raises TransientError when the catalogue or the store is unavailable.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog

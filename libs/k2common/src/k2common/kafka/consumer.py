@@ -53,7 +53,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
         )
 
     async def __aenter__(self) -> Self:
-        """Raises SetupError when the log does not hold an offset, TransientError when Kafka is away."""
+        """Raises SetupError when the log lacks an offset, TransientError when Kafka is unavailable."""
         try:
             async with self._guarded():
                 await self._consumer.start()
@@ -86,7 +86,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
             if asyncio.get_running_loop().time() >= deadline:
                 raise SetupError(
                     f"{beyond.topic} {beyond.partition}: offset {starts[beyond]} was read once; the log now "
-                    f"ends at {ends[beyond]}: it was cut or made anew"
+                    f"ends at {ends[beyond]}: it was cut or re-created"
                 )
             await asyncio.sleep(END_POLL_SECONDS)
 
@@ -108,7 +108,7 @@ class _Reader(AbstractAsyncContextManager[Any], Generic[Item]):
     async def fetch(self, *, limit: int, wait_seconds: float) -> Mapping[Place, Sequence[Item]]:
         """Up to `limit` items that came within the time, by place and in order; empty when none came.
 
-        Raises SetupError when the log no longer holds the position, TransientError when Kafka is away.
+        Raises SetupError when the log no longer holds the position, TransientError when Kafka is unavailable.
         """
         async with self._guarded():
             fetched = await self._consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=limit)
@@ -185,13 +185,13 @@ class Membership(AbstractAsyncContextManager["Membership"]):
             max_poll_interval_ms=NEVER_MS,
             rebalance_timeout_ms=int(settings.request_timeout_seconds * 1000),
             # A member that shared out by what a fenced broker said has given nobody anything, and nothing is
-            # fetched that could fail: only its next look at the topics shares out anew.
+            # fetched that could fail: only its next look at the topics assigns them again.
             metadata_max_age_ms=int(settings.session_timeout_seconds * 1000),
         )
         self._listener.consumer = self._consumer
 
     async def __aenter__(self) -> Self:
-        """Raises TransientError when Kafka is away."""
+        """Raises TransientError when Kafka is unavailable."""
         try:
             await self._consumer.start()
         except KafkaError as error:

@@ -81,7 +81,7 @@ class Follower:
     async def reach_ends(self) -> None:
         """Return when all that the topics hold now has been handed over.
 
-        Raises TransientError when Kafka is away or that takes longer than a request may.
+        Raises TransientError when Kafka is unavailable or that takes longer than a request may.
         """
         async with MessageReader(self._settings, dict.fromkeys(self._positions)) as reader:
             ends = await reader.ends()
@@ -96,7 +96,7 @@ class Follower:
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until `stop`.
 
-        Raises TransientError when Kafka is away.
+        Raises TransientError when Kafka is unavailable.
         """
         async with MessageReader(self._settings, dict(self._positions), lost_is_beginning=True) as reader:
             # Not the last stable offsets: behind an open transaction lie records that are committed.

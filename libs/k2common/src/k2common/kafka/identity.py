@@ -125,7 +125,7 @@ class _MetadataRequest(Request[_MetadataStruct]):  # type: ignore[misc] # aiokaf
 async def identify(settings: KafkaSettings, topics: Sequence[str]) -> Identity:
     """The cluster's id and those of the topics; one that is not there, or has no id, is left out.
 
-    Raises TransientError when Kafka is away, SetupError when it is too old to know ids of topics.
+    Raises TransientError when Kafka is unavailable, SetupError when it is too old to know ids of topics.
     """
     client = AIOKafkaClient(
         bootstrap_servers=settings.bootstrap_servers,

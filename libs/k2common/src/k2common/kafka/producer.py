@@ -1,6 +1,6 @@
 """Transactions of one transactional id: all of a unit of work is visible, or nothing.
 
-A producer is used until its first failure and then thrown away. Whoever holds it starts anew: a new producer
+A producer is used until its first failure and then thrown away. Whoever holds it starts again: a new producer
 of the same id fences the old one and ends its open transaction; only then is the committed state read.
 """
 

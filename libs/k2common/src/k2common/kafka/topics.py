@@ -37,7 +37,7 @@ class TopicAdmin:
         """Create the topics that are missing and return their names; existing ones stay as they are.
 
         Raises SetupError when an existing topic has another number of partitions, since keys would move,
-        or when the cluster refuses a topic; TransientError when the cluster is away.
+        or when the cluster refuses a topic; TransientError when the cluster is unavailable.
         """
         async with self._client() as client:
             present = await self._partitions(client)
@@ -54,7 +54,7 @@ class TopicAdmin:
     async def partitions(self) -> Mapping[str, int]:
         """Number of partitions of every topic of the cluster.
 
-        Raises TransientError when the cluster is away.
+        Raises TransientError when the cluster is unavailable.
         """
         async with self._client() as client:
             return await self._partitions(client)

@@ -252,7 +252,7 @@ def _told_once(warehouse: IcebergSettings) -> Mapping[str, Any]:
 FAILURES: Mapping[str, Any] = {
     "too_large": QueryTooLarge,
     "value": ValueOutOfRange,
-    "away": TransientError,
+    "unavailable": TransientError,
 }
 
 

@@ -53,7 +53,7 @@ class SchemaRegistry:
         """Register `schema` under `subject` unless it is there, and return its id.
 
         Raises SetupError when the schema is invalid or breaks the subject's compatibility, TransientError
-        when the registry is away.
+        when the registry is unavailable.
         """
         async with self._reached():
             try:
@@ -100,7 +100,7 @@ class SchemaRegistry:
     async def subjects(self, schema_id: int) -> frozenset[str]:
         """The subjects under which the schema is registered.
 
-        Raises TransientError when the registry is away.
+        Raises TransientError when the registry is unavailable.
         """
         async with self._reached():
             found = await self._client.get_schema_subject_versions(schema_id)

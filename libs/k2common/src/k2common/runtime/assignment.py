@@ -18,7 +18,7 @@ from k2common.settings.kafka import KafkaSettings
 
 PART = "kafka group"
 Work: TypeAlias = Callable[[asyncio.Event], Awaitable[None]]
-"""Works until the event is set. After a TransientError it is begun anew."""
+"""Works until the event is set. After a TransientError it is restarted."""
 
 log = get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Share:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
 
-        Raises TransientError when Kafka is away at first, and whatever a work fails with for good.
+        Raises TransientError when Kafka is unavailable at first, and whatever a work fails with for good.
         """
         async with Membership(self._settings, group=self._group, topics=self._topics, changed=self._changed):
             await self._follow(stop)

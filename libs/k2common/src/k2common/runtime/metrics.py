@@ -84,13 +84,13 @@ class ServiceMetrics:
         self._blocked = made.scraped(
             "k2_service_blocked",
             "1 while a part of the service cannot work, 0 once it can; the service is ready when all are 0.",
-            look="Stays 1: `/readyz` says why; `start` waits for a neighbour.",
+            look="Stays 1: `/readyz` says why; `start` waits for a dependency.",
             labels=[PART],
         )
         self._retried = made.counter(
             "k2_works_retried",
-            "Times that work was begun anew after a neighbour failed.",
-            look="Grows all the time: Kafka, the registry, the catalogue or the warehouse is away.",
+            "Times that work was restarted after a dependency failed.",
+            look="Grows all the time: Kafka, the registry, the catalogue or the warehouse is unavailable.",
             labels=[WORK],
         )
         self._skipped = made.counter(
@@ -118,5 +118,5 @@ class ServiceMetrics:
         self._skipped.labels(topic).inc()
 
     def retried(self, work: str) -> None:
-        """Count that work is begun anew."""
+        """Count that work is restarted."""
         self._retried.labels(work).inc()

@@ -12,7 +12,7 @@ from k2common.observability.logging import get_logger
 
 Result = TypeVar("Result")
 Retried: TypeAlias = Callable[[str], None]
-"""Told the name of work that is about to be begun anew."""
+"""Told the name of work that is about to be restarted."""
 log = get_logger(__name__)
 
 
@@ -45,7 +45,7 @@ def lasting(
     *,
     retried: Retried = untold,
 ) -> Callable[[], Awaitable[None]]:
-    """A service's loop: `work` until `stop` is set, begun anew after each TransientError."""
+    """A service's loop: `work` until `stop` is set, restarted after each TransientError."""
     random = Random()  # noqa: S311 - scatters retries
     return lambda: until_stopped(lambda: work(stop), stop=stop, name=name, random=random, retried=retried)
 
@@ -58,7 +58,7 @@ async def until_stopped(
     random: Random,
     retried: Retried = untold,
 ) -> None:
-    """Run `work` anew after each TransientError until it returns or `stop` is set.
+    """Run `work` again after each TransientError until it returns or `stop` is set.
 
     So it is after a cancellation that nobody asked for: who waits for a future that a library has cancelled
     ends like a task that was told to, which a group of tasks takes for an orderly end.

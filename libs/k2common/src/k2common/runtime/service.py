@@ -199,7 +199,7 @@ async def _work(
     door: Door,
     answered: asyncio.Event,
 ) -> None:
-    """Build the service, as often as a neighbour is away, and run its loops until they are stopped."""
+    """Build the service, again while a dependency is unavailable, and run its loops until stopped."""
     waits = delays(first=0.1, limit=5, random=Random())  # noqa: S311 - scatters retries
     runtime.readiness.waiting(START, "it is starting")
     while not runtime.stop.is_set():
@@ -215,7 +215,7 @@ async def _work(
                 await answered.wait()
             return
         except TransientError as error:
-            log.warning("the service waits for a neighbour", error=str(error))
+            log.warning("the service waits for a dependency", error=str(error))
             door.waiting(str(error))
             runtime.retried(START)
             await wait_or_stop(runtime.stop, next(waits))

@@ -1,4 +1,4 @@
-"""A service's HTTP address from its first moment on: probes while it waits for neighbours, then itself."""
+"""A service's HTTP address from its first moment on: probes while it waits for dependencies, then itself."""
 
 from __future__ import annotations
 

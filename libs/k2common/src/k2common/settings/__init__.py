@@ -1,1 +1,1 @@
-"""One pydantic block per neighbour; a service's settings are the blocks it needs."""
+"""One pydantic block per dependency; a service's settings are the blocks it needs."""

@@ -10,7 +10,7 @@ class KafkaSettings(Block):
 
     bootstrap_servers: str = Field(min_length=1, description="Brokers to ask first: host:port, by commas.")
     epoch: int = Field(
-        0, ge=0, description="Grows when the topics are made anew; offsets compare within one."
+        0, ge=0, description="Grows when the topics are re-created; offsets compare within one."
     )
     replication_factor: int = Field(1, ge=1, le=9, description="Copies of each partition of a new topic.")
     request_timeout_seconds: float = Field(

@@ -20,9 +20,9 @@ TOOLS = frozenset(
 )
 """Variables of the tools around the services."""
 
-NEIGHBOURS = ("kafka", "registry", "iceberg", "engine", "sandbox", "http", "service", "observability")
+DEPENDENCIES = ("kafka", "registry", "iceberg", "engine", "sandbox", "http", "service", "observability")
 SERVICES = ("gateway", "loader", "sink", "maintenance", "gaps", "query", "replay")
-BLOCKS = frozenset(NEIGHBOURS + SERVICES)
+BLOCKS = frozenset(DEPENDENCIES + SERVICES)
 """Blocks of all services; one environment may serve the whole fleet."""
 PASSWORD = re.compile(r"[^:/@]+://[^:/@]*:([^@]+)@")
 """Of the user in an address."""

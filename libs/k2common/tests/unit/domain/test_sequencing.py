@@ -90,7 +90,7 @@ def test_a_number_below_the_first_is_out_of_order() -> None:
     assert told([*day(5, 6, since=10), *day(3, 4), *day(7, since=12)]) == [("out_of_order", 3, 2)]
 
 
-def test_a_venue_that_begins_anew_is_a_reset() -> None:
+def test_a_venue_that_restarts_is_a_reset() -> None:
     assert told(day(1, 2, 3, 1, 2)) == [("reset_restart", 1, None)]
     assert told(day(5, *range(6, 20), 7, since=0)) == [("reset_restart", 7, None)]
     # Rows that are no later than the others were sent twice.

@@ -155,7 +155,7 @@ def test_a_value_that_does_not_fit_and_a_file_that_is_gone_are_told_apart(files:
     assert error("SELECT CAST(symbol AS INTEGER) AS n FROM trades", files)["kind"] == "value"
     gone = {"k2_0": [f"{files['planned']}.gone"]}
     told = error("SELECT * FROM trades", files, variables=gone)
-    assert told["kind"] == "away"
+    assert told["kind"] == "unavailable"
     assert "gone" not in told["message"]
 
 

@@ -16,8 +16,8 @@ from starlette.routing import Route
 async def things(request: Request) -> Response:
     require_known(request, {"limit", "symbols"})
     match request.path_params["name"]:
-        case "away":
-            raise TransientError("Kafka is away")
+        case "unavailable":
+            raise TransientError("Kafka is unavailable")
         case "broken":
             raise ZeroDivisionError
         case "gone":
@@ -39,16 +39,16 @@ def client(readiness: Readiness) -> httpx.AsyncClient:
 async def test_probes_tell_what_is_known(client: httpx.AsyncClient, readiness: Readiness) -> None:
     assert (await client.get("/livez")).status_code == 200
     assert (await client.get("/readyz")).status_code == 200
-    readiness.waiting("kafka", "away")
+    readiness.waiting("kafka", "unavailable")
     answer = await client.get("/readyz")
-    assert (answer.status_code, answer.json()["blocked_by"]) == (503, {"kafka": "away"})
+    assert (answer.status_code, answer.json()["blocked_by"]) == (503, {"kafka": "unavailable"})
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
         ("GET", "/v1/things/gone", 410, "VERSION_GONE"),
-        ("GET", "/v1/things/away", 503, "UNAVAILABLE"),
+        ("GET", "/v1/things/unavailable", 503, "UNAVAILABLE"),
         ("GET", "/v1/things/broken", 500, "INTERNAL"),
         ("GET", "/v1/nothing", 404, "NOT_FOUND"),
         ("DELETE", "/v1/things/x", 405, "METHOD_NOT_ALLOWED"),
@@ -74,7 +74,7 @@ async def test_an_unknown_parameter_is_named_with_the_nearest(client: httpx.Asyn
 
 
 async def test_an_outage_says_when_to_come_again(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/v1/things/away")).headers["Retry-After"] == "2"
+    assert (await client.get("/v1/things/unavailable")).headers["Retry-After"] == "2"
 
 
 async def test_requests_are_counted_by_pattern_and_never_by_value(client: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""Tokens of a REST catalogue: asked for once, renewed before they run out, asked for anew once refused."""
+"""Tokens of a REST catalogue: asked for once, renewed before they run out, requested again once refused."""
 
 import json
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ from k2common.runtime.startup_app import Door
 
 async def test_a_service_that_waits_at_its_start_gives_its_metrics() -> None:
     metrics, readiness = ServiceMetrics(service="any"), Readiness()
-    readiness.waiting(START, "Kafka is away")
+    readiness.waiting(START, "Kafka is unavailable")
     metrics.tell_parts(lambda: readiness.parts)
     metrics.retried(START)
     door = Door(metrics.registry, guard=lambda app: app)
@@ -49,7 +49,7 @@ async def test_work_that_is_begun_anew_is_counted_by_its_name() -> None:
     async def work() -> None:
         if told:
             stop.set()
-        raise TransientError("away")
+        raise TransientError("unavailable")
 
     await until_stopped(work, stop=stop, name="share", random=Random(1), retried=told.append)
     assert told == ["share", "share"]

@@ -22,7 +22,7 @@ async def test_work_is_tried_again_after_a_transient_failure_only() -> None:
     async def work() -> None:
         tries.append(1)
         if len(tries) == 1:
-            raise TransientError("away")
+            raise TransientError("unavailable")
         raise SetupError("wrong")
 
     with pytest.raises(SetupError):
@@ -35,7 +35,7 @@ async def test_a_stop_ends_the_waiting() -> None:
 
     async def work() -> None:
         stop.set()
-        raise TransientError("away")
+        raise TransientError("unavailable")
 
     await until_stopped(work, stop=stop, name="work", random=Random(1))
     assert await wait_or_stop(stop, 3600)
@@ -52,7 +52,7 @@ async def test_blocking_work_runs_beside_the_loop_and_its_error_comes_back() -> 
 def test_readiness_names_what_is_missing() -> None:
     readiness = Readiness()
     assert not readiness.blocked
-    readiness.waiting("kafka", "away")
+    readiness.waiting("kafka", "unavailable")
     readiness.waiting("tables", "not looked yet")
     readiness.ready("kafka")
     assert readiness.blocked == {"tables": "not looked yet"}

@@ -49,7 +49,7 @@ class Writer(Protocol):
     async def write(self, batches: Sequence[FetchedBatch]) -> Written:
         """The rows of the batches as files.
 
-        Raises TransientError when a neighbour is away.
+        Raises TransientError when a dependency is unavailable.
         """
 
 
@@ -74,7 +74,8 @@ class BatchWriter:
     async def write(self, batches: Sequence[FetchedBatch]) -> Written:
         """The rows of the batches as files, and the messages among them that are no records.
 
-        Raises TransientError when the registry or the warehouse is away: that says nothing of a message.
+        Raises TransientError when the registry or the warehouse is unavailable: that says nothing of a
+        message.
         """
         self._writers.forget_unreadable()
         while True:

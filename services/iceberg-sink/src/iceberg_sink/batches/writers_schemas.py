@@ -55,7 +55,7 @@ class WritersSchemas:
     async def learn(self, schema_id: int) -> None:
         """Get a schema from the registry, and judge it by the dataset's own.
 
-        Raises TransientError when the registry is away.
+        Raises TransientError when the registry is unavailable.
         """
         try:
             schema = await self._registry.schema(schema_id)

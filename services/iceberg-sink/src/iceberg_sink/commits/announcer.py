@@ -85,7 +85,7 @@ class Announcer:
     async def announce(self, announcements: Sequence[Announcement]) -> None:
         """Announce all of them or none.
 
-        Raises TransientError when Kafka is away; the announcer is of no more use then.
+        Raises TransientError when Kafka is unavailable; the announcer is of no more use then.
         """
         if not announcements:
             return

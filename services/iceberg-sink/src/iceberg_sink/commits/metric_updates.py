@@ -15,7 +15,7 @@ from iceberg_sink.metrics import SinkMetrics
 
 
 class Tally:
-    """Counts for one owner of a table's partitions; `begin` it whenever the work begins anew."""
+    """Counts for one owner of a table's partitions; `begin` it whenever the work restarts."""
 
     def __init__(self, table: str, metrics: SinkMetrics) -> None:
         self._table = table

@@ -1,7 +1,7 @@
-"""`python -m iceberg_sink rebase --epoch N`: the tables go on with topics that were made anew.
+"""`python -m iceberg_sink rebase --epoch N`: the tables go on with topics that were re-created.
 
 Every row that is visible stays so. The table of a topic that is the same goes on at its offsets, that of one
-that was made anew at the new log's beginning. What was still loading from a log that is no more can never be
+that was re-created at the new log's beginning. What was still loading from a log that is no more can never be
 whole: it is refused, or failed when the operator says so. A table that is in the epoch already is left alone,
 so a command that was interrupted may be given again.
 """
@@ -29,7 +29,7 @@ from k2common.settings.load import load
 from k2common.versions.hidden import Hidden, Reason
 from k2common.versions.version import Version
 
-from iceberg_sink.commits.topic_identity import made_anew_of, origin, recorded_topics, topics_of
+from iceberg_sink.commits.topic_identity import origin, recorded_topics, recreated_topics, topics_of
 
 
 class RebaseSettings(Block):
@@ -40,9 +40,15 @@ class RebaseSettings(Block):
 
 
 def rebased(
-    head: Version | None, dataset: Dataset, *, epoch: int, anew: Set[str], fail_loading: bool, now: datetime
+    head: Version | None,
+    dataset: Dataset,
+    *,
+    epoch: int,
+    recreated: Set[str],
+    fail_loading: bool,
+    now: datetime,
 ) -> Version:
-    """The version with which the table begins epoch `epoch`, when the topics `anew` were made anew.
+    """The version with which the table begins epoch `epoch`, when the topics `recreated` were re-created.
 
     Raises SetupError when the epoch is not a later one, or uploads are loading that would never end.
     """
@@ -51,10 +57,10 @@ def rebased(
     )
     if known.epoch >= epoch:
         raise SetupError(f"{dataset.table} is in epoch {known.epoch}; a new one is larger than {known.epoch}")
-    lost = {number for (topic, _), number in dataset.places.items() if topic in anew}
+    lost = {number for (topic, _), number in dataset.places.items() if topic in recreated}
     hidden = dict(known.hidden)
     loading = sorted(u for u, entry in hidden.items() if entry.reason is Reason.LOADING)
-    endless = bool(lost) or STATUS.name in anew
+    endless = bool(lost) or STATUS.name in recreated
     if endless and loading and not fail_loading:
         raise SetupError(
             f"{dataset.table}: {len(loading)} uploads are loading, such as {loading[0]}, and their rest "
@@ -69,19 +75,19 @@ def rebased(
         epoch=epoch,
         offsets={partition: at for partition, at in known.offsets.items() if partition not in lost},
         ended={**known.ended, **dict.fromkeys(spans, last)},
-        resume={topic: at for topic, at in known.resume.items() if topic not in anew},
-        dead_letters=0 if dead_letter_topic(dataset.topic).name in anew else known.dead_letters,
+        resume={topic: at for topic, at in known.resume.items() if topic not in recreated},
+        dead_letters=0 if dead_letter_topic(dataset.topic).name in recreated else known.dead_letters,
     )
     return begun.successor(now=now, offsets={}, hidden=hidden)
 
 
 def rebase(
-    catalog: Catalog, present: Identity, *, epoch: int, anew: Set[str], fail_loading: bool, now: datetime
+    catalog: Catalog, present: Identity, *, epoch: int, recreated: Set[str], fail_loading: bool, now: datetime
 ) -> Mapping[str, str]:
     """Begin the epoch in every table; what was done, by table.
 
-    `anew` names topics that are known to be made anew, beside those whose ids say so. Raises SetupError as
-    `rebased`, before anything is committed; Fenced when a sink is running.
+    `recreated` names topics that are known to be re-created, beside those whose ids say so. Raises SetupError
+    as `rebased`, before anything is committed; Fenced when a sink is running.
     """
     chosen: dict[str, tuple[Dataset, Set[str]]] = {}
     for dataset in DATASETS.values():
@@ -90,18 +96,18 @@ def rebase(
         if head is not None and head.epoch == epoch:
             continue
         own = set(topics_of(dataset))
-        gone: Set[str] = (made_anew_of(recorded, present) | anew) & own
+        gone: Set[str] = (recreated_topics(recorded, present) | recreated) & own
         if head is not None and not (recorded.keys() & own) and not gone:
             raise SetupError(
-                f"{dataset.table} does not say which topics it was filled from; name those that were made "
-                "anew with --anew, or all with --anew all"
+                f"{dataset.table} does not say which topics it was filled from; name those that were "
+                "re-created with --recreated, or all with --recreated all"
             )
-        rebased(head, dataset, epoch=epoch, anew=gone, fail_loading=fail_loading, now=now)
+        rebased(head, dataset, epoch=epoch, recreated=gone, fail_loading=fail_loading, now=now)
         chosen[dataset.table] = (dataset, gone)
     for dataset, gone in chosen.values():
-        _commit(catalog, dataset, present, epoch=epoch, anew=gone, fail_loading=fail_loading, now=now)
+        _commit(catalog, dataset, present, epoch=epoch, recreated=gone, fail_loading=fail_loading, now=now)
     return {
-        table: "goes on at its offsets" if not gone & {t.name for t in dataset.topics} else "begins anew"
+        table: "goes on at its offsets" if not gone & {t.name for t in dataset.topics} else "restarts"
         for table, (dataset, gone) in chosen.items()
     }
 
@@ -112,12 +118,12 @@ def _commit(
     present: Identity,
     *,
     epoch: int,
-    anew: Set[str],
+    recreated: Set[str],
     fail_loading: bool,
     now: datetime,
 ) -> None:
     def change(head: Version | None) -> Version:
-        return rebased(head, dataset, epoch=epoch, anew=anew, fail_loading=fail_loading, now=now)
+        return rebased(head, dataset, epoch=epoch, recreated=recreated, fail_loading=fail_loading, now=now)
 
     own = {name: present.topics[name] for name in topics_of(dataset) if name in present.topics}
     found = Identity(cluster=present.cluster, topics=own)
@@ -130,15 +136,15 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     try:
         settings = load(RebaseSettings, environ)
         names = [topic.name for topic in TOPICS]
-        anew = set(names) if "all" in options.anew else set(options.anew)
-        if unknown := sorted(anew - set(names)):
+        recreated = set(names) if "all" in options.recreated else set(options.recreated)
+        if unknown := sorted(recreated - set(names)):
             raise SetupError(f"there is no topic {', '.join(unknown)}")
         present = asyncio.run(identify(settings.kafka, names))
         done = rebase(
             open_catalog(settings.iceberg),
             present,
             epoch=options.epoch,
-            anew=anew,
+            recreated=recreated,
             fail_loading=options.fail_loading,
             now=datetime.now(UTC),
         )
@@ -155,7 +161,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m iceberg_sink rebase", description=__doc__)
     parser.add_argument("--epoch", type=int, required=True, help="larger than the tables' present one")
     parser.add_argument(
-        "--anew", action="append", default=[], metavar="TOPIC", help="was made anew, whatever its id; or: all"
+        "--recreated",
+        action="append",
+        default=[],
+        metavar="TOPIC",
+        help="was re-created, whatever its id; or: all",
     )
     parser.add_argument(
         "--fail-loading", action="store_true", help="fail uploads whose rest was in a topic that is no more"

@@ -31,6 +31,6 @@ def recorded_topics(table: Table) -> Mapping[str, str]:
     return found
 
 
-def made_anew_of(recorded: Mapping[str, str], present: Identity) -> set[str]:
-    """The topics that have another id than when they were recorded; one that is away says nothing."""
+def recreated_topics(recorded: Mapping[str, str], present: Identity) -> set[str]:
+    """The topics that have another id than when they were recorded; one that is unavailable says nothing."""
     return {name for name, topic_id in present.topics.items() if recorded.get(name, topic_id) != topic_id}

@@ -1,6 +1,6 @@
 """One table's share of partitions: read from the table's offsets on, write, commit, announce.
 
-The table alone says how far the work is. Whatever fails, the work begins anew from the table's offsets.
+The table alone says how far the work is. Whatever fails, the work restarts from the table's offsets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from iceberg_sink.commits.commit_batch import Step
 from iceberg_sink.commits.commit_events import Applied, commit_span, tell_ended
 from iceberg_sink.commits.metric_updates import Tally
 from iceberg_sink.commits.recorded_versions import Recorded
-from iceberg_sink.commits.topic_identity import made_anew_of, origin, recorded_topics, topics_of
+from iceberg_sink.commits.topic_identity import origin, recorded_topics, recreated_topics, topics_of
 from iceberg_sink.commits.version_change import SinkChange
 from iceberg_sink.dead_letters.dead_letters import DeadLetters
 from iceberg_sink.metrics import SinkMetrics
@@ -118,7 +118,7 @@ class TableWriter:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
 
-        Raises Fenced or TransientError when the work has to begin anew, SetupError when the log no longer
+        Raises Fenced or TransientError when the work has to restart, SetupError when the log no longer
         holds what the table lacks.
         """
         async with AsyncExitStack() as opened:
@@ -198,9 +198,9 @@ class TableWriter:
         present = await identify(self._kafka, topics_of(self._dataset))
         table = await self._tools.blocking.run(load_table, self._tools.catalog, self._dataset.table)
         recorded = recorded_topics(table)
-        if made_anew := sorted(made_anew_of(recorded, present)):
+        if recreated := sorted(recreated_topics(recorded, present)):
             raise SetupError(
-                f"{', '.join(made_anew)}: deleted and made anew since {self._dataset.table} was filled "
+                f"{', '.join(recreated)}: deleted and re-created since {self._dataset.table} was filled "
                 "from it; its offsets say nothing any more. Re-base: python -m iceberg_sink rebase"
             )
         return origin(present)
@@ -209,7 +209,7 @@ class TableWriter:
         if head is not None and head.epoch != self._kafka.epoch:
             raise SetupError(
                 f"{self._dataset.table} is in epoch {head.epoch}, K2_KAFKA__EPOCH says {self._kafka.epoch}; "
-                "after the topics were made anew, re-base the tables: python -m iceberg_sink rebase"
+                "after the topics were re-created, re-base the tables: python -m iceberg_sink rebase"
             )
         known = {} if head is None else head.offsets
         return {partition: known.get(partition) for partition in self._places.values()}

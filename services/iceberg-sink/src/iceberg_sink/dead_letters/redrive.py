@@ -155,14 +155,14 @@ class Redriver:
     ) -> Sequence[DeadLetter]:
         """Up to `limit` chosen letters of the table, after the one at `after`, by position.
 
-        Raises TransientError when the catalogue or the warehouse is away.
+        Raises TransientError when the catalogue or the warehouse is unavailable.
         """
         return await self._blocking.run(self._read, selection, limit, after, without)
 
     async def marked(self) -> frozenset[Position]:
         """The letters that were put back.
 
-        Raises TransientError when Kafka is away.
+        Raises TransientError when Kafka is unavailable.
         """
         marks = []
         for record in await all_records(self._settings, REDRIVES.name, 0):
@@ -180,8 +180,8 @@ class Redriver:
 
         A committed read has shown messages and marks on return.
 
-        Raises TransientError when a neighbour is away, Fenced when another redrive began: what was put back
-        by then has its mark, so asking again goes on.
+        Raises TransientError when a dependency is unavailable, Fenced when another redrive began: what was
+        redriven by then has its mark, so asking again goes on.
         """
         async with self._alone:
             if dry_run:

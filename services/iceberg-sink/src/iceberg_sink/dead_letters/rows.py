@@ -43,7 +43,7 @@ class LetterWriter:
     async def write(self, batches: Sequence[FetchedBatch]) -> Written:
         """The letters that the table lacks as files.
 
-        Raises TransientError when the catalogue or the warehouse is away.
+        Raises TransientError when the catalogue or the warehouse is unavailable.
         """
         return await self._blocking.run(self._write, batches)
 

@@ -1,6 +1,6 @@
 """Sequence gaps from table to table: what became visible is followed, and each finding is an event, once.
 
-One replica does it at a time; if two do, the commit of one counts and the other begins anew.
+One replica does it at a time; if two do, the commit of one counts and the other restarts.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class GapFinder:
     def _taken_back(
         self, dataset: Dataset, before: Version, version: Version, sequencer: Sequencer
     ) -> Sequence[KeyDay]:
-        """The days that lost rows, and those that gaps join to them: they are to be followed anew."""
+        """The days that lost rows, and those that gaps join to them: they are to be followed again."""
         plan = self._reader.plan(before, without=version)
         if not plan.paths:
             return []
@@ -198,7 +198,7 @@ class GapJob:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
 
-        Raises TransientError, Fenced among them, when the work has to begin anew.
+        Raises TransientError, Fenced among them, when the work has to restart.
         """
         async with AsyncExitStack() as opened:
             announcer = self._new_announcer()

@@ -111,8 +111,8 @@ class TableMaintenance:
     ) -> Figures:
         """One pass, until it is done or `ended`; with `dry_run` what it would do.
 
-        Raises TransientError when a neighbour is away, ProofFailed or ForeignDeletes when files cannot be
-        rewritten.
+        Raises TransientError when a dependency is unavailable, ProofFailed or ForeignDeletes when files
+        cannot be rewritten.
         """
         passes = {
             Task.COMPACT: self._compact,
@@ -139,7 +139,7 @@ class TableMaintenance:
     async def require_own_deletes(self) -> None:
         """Raise ForeignDeletes when another engine has deleted rows of the table in files of their own.
 
-        Raises TransientError when a neighbour is away.
+        Raises TransientError when a dependency is unavailable.
         """
         await self._upkeep.blocking.run(lambda: live_files(load_table(self._upkeep.catalog, self.table)))
 

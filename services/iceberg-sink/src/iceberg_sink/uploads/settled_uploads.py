@@ -32,7 +32,7 @@ class Settling:
     async def run(self, stop: asyncio.Event) -> None:
         """Look at the tables now and then until `stop`.
 
-        Raises TransientError when the catalogue is away.
+        Raises TransientError when the catalogue is unavailable.
         """
         while not await wait_or_stop(stop, SETTLE_SECONDS):
             await self.look()

@@ -90,7 +90,7 @@ class Ledger:
             return
         hole = newest is not None and version.number > newest.version.number + 1 and not at_once
         heard = Heard(version=version, rows=rows, at=now, after_hole=hole)
-        if at_once and len(self._heard) > 1 and not _begins_anew(self._heard[-1].version, version):
+        if at_once and len(self._heard) > 1 and not _has_restarted(self._heard[-1].version, version):
             self._heard[-1] = heard
         else:
             self._heard.append(heard)
@@ -124,7 +124,7 @@ class Ledger:
         return enough and self._letters.knows(self._topic, heard.version.dead_letters)
 
     def _judge(self, heard: Heard) -> None:
-        if self._judged is None or _begins_anew(self._judged.version, heard.version):
+        if self._judged is None or _has_restarted(self._judged.version, heard.version):
             self._begin(heard)
         self._judged = heard
 
@@ -213,7 +213,7 @@ def _places(status: Mapping[str, Any], topic: str) -> Iterator[tuple[int, int, i
             yield (status["kafka_epoch"], output["partition"], output["base_offset"], output["count"])
 
 
-def _begins_anew(judged: Version, version: Version) -> bool:
+def _has_restarted(judged: Version, version: Version) -> bool:
     """Whether main was rolled back, or the topics are of another epoch."""
     return judged.epoch != version.epoch or any(
         version.offsets.get(partition, 0) < offset for partition, offset in judged.offsets.items()

@@ -54,7 +54,7 @@ class Finals:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`.
 
-        Raises TransientError when Kafka is away.
+        Raises TransientError when Kafka is unavailable.
         """
         while not stop.is_set():
             changed = self._tracker.changed

@@ -76,7 +76,7 @@ class Reception:
         """The claim of the upload, and whether it is new.
 
         Raises Problem for a header that does not fit or a key that stands for another upload (422);
-        TransientError when Kafka or the catalogue is away. Then nothing is left.
+        TransientError when Kafka or the catalogue is unavailable. Then nothing is left.
         """
         received, header = await self._opened(request, received)
         try:

@@ -185,7 +185,7 @@ def _segment(job: Job) -> tuple[str, str]:
 
 
 def _numbered(threshold: Threshold, parameters: Parameters) -> str:
-    """A trade belongs to the bar that the sum before it names, counted anew each day."""
+    """A trade belongs to the bar that the sum before it names, counted again each day."""
     measure = {"tick": "1", "volume": "size", "dollar": "abs(price * size)"}[threshold.measure]
     digits = {"tick": 0, "volume": 12, "dollar": 24}[threshold.measure]
     window = f"PARTITION BY symbol, venue, anchor_ns ORDER BY {ORDER} ROWS UNBOUNDED PRECEDING"

@@ -51,7 +51,7 @@ def rejects_sql(plan: Plan, uploads: Sequence[str], parameters: Parameters) -> s
 
 
 def events_sql(plan: Plan, wanted: Filter, parameters: Parameters, *, dataset: str, version: int) -> str:
-    """Events up to a version of the dataset that still hold: a day that was followed anew begins anew.
+    """Events up to a version of the dataset that still hold: a day that was followed again restarts.
 
     `missing` is how many numbers of a gap have not come since; other kinds have none.
     """

@@ -60,7 +60,7 @@ class Key:
 
 
 class KeyFile:
-    """The keys of a file, read anew when it has changed."""
+    """The keys of a file, re-read when it has changed."""
 
     def __init__(self, path: Path, *, clock: Clock) -> None:
         """Raises SetupError for a file that is missing or holds no keys."""

@@ -1,5 +1,5 @@
 """Manifests, read and written. One is never written again: its files are remembered by what maintenance
-needs of them, and whole entries are parsed anew but for those of the small manifests that commits bring.
+needs of them, and whole entries are parsed again but for those of the small manifests that commits bring.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from k2common.iceberg.files.lru import Recent
 SMALL_MANIFEST_BYTES = 1024 * 1024
 COMPRESSION: Literal["deflate"] = "deflate"
 MERGE_AT = 100
-"""So many small manifests are merged into one: the list is written anew by each commit."""
+"""So many small manifests are merged into one: the list is rewritten by each commit."""
 SMALL = 8
 """Files of a manifest whose entries are kept: one takes some ten kilobytes."""
 

@@ -1,4 +1,4 @@
-"""Data files written anew: the same rows, or all but some, sorted, and proved to be so before any commit.
+"""Data files rewritten: the same rows, or all but some, sorted, and proved to be so before any commit.
 
 The proof is a count and a digest that does not depend on the order of rows: the sum, modulo 2^64, of a hash
 of each row over all the table's columns. Both are taken of the files that are read and of those that were

@@ -1,4 +1,4 @@
-"""When the store is away or hangs the sink waits, holds no more than the settings say, and loses nothing."""
+"""While the store is unavailable or hangs the sink waits, holds what the settings say, and loses nothing."""
 
 import asyncio
 import sqlite3

@@ -1,4 +1,4 @@
-"""A catalogue or a store that is away, silent or strict: an error in time, and work goes on afterwards."""
+"""A catalogue or a store that is unavailable, silent or strict: an error in time, then work goes on."""
 
 import socket
 import time

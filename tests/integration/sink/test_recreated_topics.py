@@ -32,7 +32,7 @@ from tests.integration.sink.test_dead_letters import rows
 LIMIT_SECONDS = 90
 
 
-async def made_anew(settings: KafkaSettings) -> None:
+async def recreated(settings: KafkaSettings) -> None:
     """Delete the topic of trades and make it again."""
     before = await identify(settings, [TOPIC])
     client = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
@@ -100,15 +100,15 @@ async def test_a_topic_made_anew_stops_the_sink_and_a_new_epoch_goes_on(
         await write(old.kafka, old.registry, "HALF", values("HALF"), ended=False)
         while "HALF" not in head(old).hidden:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.1)
-    await made_anew(old.kafka)
-    await stops(old, "market.trades.v1: deleted and made anew")
+    await recreated(old.kafka)
+    await stops(old, "market.trades.v1: deleted and re-created")
 
     assert await asyncio.to_thread(main, ["--epoch", "1"], environ) == 78
     assert "uploads are loading" in capsys.readouterr().err
     assert head(old).epoch == 0
     assert await asyncio.to_thread(main, ["--epoch", "1", "--fail-loading"], environ) == 0
     done = capsys.readouterr().out
-    assert "market.trades: epoch 1, begins anew" in done
+    assert "market.trades: epoch 1, restarts" in done
     assert "market.quotes: epoch 1, goes on at its offsets" in done
     assert await asyncio.to_thread(main, ["--epoch", "1"], environ) == 0
     assert "market.trades" not in capsys.readouterr().out
