@@ -31,10 +31,10 @@ import csv_loader.partition as loading
 import iceberg_sink.commits.commit_events as ending
 import pyarrow as pa
 from csv_loader.metrics import LoaderMetrics
-from csv_loader.partition import PartitionLoader, Tools
+from csv_loader.partition import LoaderDependencies, PartitionLoader
 from csv_loader.processing import Encoders
 from csv_loader.settings import CsvLoaderSettings
-from iceberg_sink.commits.commit_events import Applied, commit_span, tell_ended
+from iceberg_sink.commits.commit_events import AppliedChange, commit_span, tell_ended
 from iceberg_sink.commits.version_change import SinkChange
 from iceberg_sink.uploads.visibility import arrivals
 from k2common.columnar.encode import RecordEncoder
@@ -149,7 +149,7 @@ class Chunks:
         codec: Any = MessageCodec(None, schema=avro_schema(CHUNKS.schema), schema_id=1)  # type: ignore[arg-type]
         blocking = Blocking(workers=2)
         encoders = {d.name: RecordEncoder(avro_schema(d.topic.schema), 1) for d in (TRADES, REJECTS)}
-        tools = Tools(
+        tools = LoaderDependencies(
             settings=settings,
             encoders=Encoders(by_dataset=encoders, batch_bytes=settings.loader.batch_bytes),
             claims=codec,
@@ -206,11 +206,11 @@ class Commits:
             self._at = end
 
 
-def change_of(rows: pa.Table, end: int) -> Applied:
+def change_of(rows: pa.Table, end: int) -> AppliedChange:
     """The change that brings the rows and ends their uploads."""
     ends = {(TRADES.topic.name, 0): (0, end)}
     uploads = [f"U{n}" for n in range(COMMIT_UPLOADS)]
-    return Applied(
+    return AppliedChange(
         SinkChange(
             dataset=TRADES,
             epoch=0,

@@ -151,7 +151,7 @@ class Protocol:
             decided = self._decide(state.catalogue, work)
         except (Fenced, SetupError):
             return state, sink._replace(expected=None, work=None)
-        if isinstance(decided, decision.Landed):
+        if isinstance(decided, decision.CommitLanded):
             return state, self._done(sink, work, decided.version)
         request = self._request(state.catalogue, work, decided.version)
         return state, sink._replace(work=work._replace(request=request))
@@ -162,7 +162,7 @@ class Protocol:
 
     # --- commits
 
-    def _decide(self, catalogue: Catalogue, work: Work) -> decision.Landed | decision.Attempt:
+    def _decide(self, catalogue: Catalogue, work: Work) -> decision.CommitLanded | decision.Attempt:
         key = (catalogue, work._replace(request=None))
         if key not in self._decisions:
             try:

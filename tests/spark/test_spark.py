@@ -20,7 +20,7 @@ from k2common.iceberg.reading.rows import read_rows
 from k2common.iceberg.versions.documents import ancestry, head_version, version_of
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import START, append_trades, folder_catalog, record_version
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from k2local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -86,13 +86,13 @@ def proof_of(catalog: Catalog, number: int) -> Proof:
 def filled(catalog: Catalog) -> Mapping[int, Proof]:
     """Versions with uploads that were retracted, replaced and are still loading; what each shows."""
     ensure_tables(catalog, [TRADES, VERSIONS])
-    hidden: dict[str, Hidden] = {}
+    hidden: dict[str, HiddenUpload] = {}
     found = {}
     for number in range(1, VERSIONS_MADE + 1):
         if number % 5 == 0:
-            hidden = {**hidden, f"U{number - 1}": Hidden(reason=Reason.RETRACTED)}
+            hidden = {**hidden, f"U{number - 1}": HiddenUpload(reason=Reason.RETRACTED)}
         if number % 7 == 0:
-            hidden = {**hidden, f"U{number - 2}": Hidden(reason=Reason.REPLACED, by=f"U{number}")}
+            hidden = {**hidden, f"U{number - 2}": HiddenUpload(reason=Reason.REPLACED, by=f"U{number}")}
         at = START + timedelta(hours=number)
         record_version(
             catalog, append_trades(catalog, 60, upload=f"U{number}", days=2, hidden=hidden, now=at)

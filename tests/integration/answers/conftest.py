@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 from tests.integration.answers.house import EVENT_NS, House, open_house
 
@@ -22,7 +22,7 @@ async def market(house: House) -> House:
     house.add("trades", [*trades, {"symbol": "XYZ", "price": "0.000000000123", "size": "3"}], upload="U1")
     house.add("trades", [{"symbol": "SECRET", "price": "666"}] * 3, upload="U2")
     house.add("trades", [{"symbol": "ABC", "ts_event_ns": EVENT_NS + 10**9}], upload="U3")
-    house.add("trades", [], hidden={"U2": Hidden(reason=Reason.RETRACTED)})
+    house.add("trades", [], hidden={"U2": HiddenUpload(reason=Reason.RETRACTED)})
     quotes = [{"bid_price": str(10 + n), "ask_price": str(11 + n)} for n in range(4)]
     house.add("quotes", quotes, upload="U4")
     house.add("instruments", [{"symbol": "ABC", "name": "A"}], upload="U5")

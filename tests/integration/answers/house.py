@@ -31,7 +31,7 @@ from k2common.schemas.datasets import DATASETS, Dataset, avro_schema
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.load import load
 from k2common.testing.iceberg import START, first_version, folder_catalog
-from k2common.versions.hidden import Hidden
+from k2common.versions.hidden import HiddenUpload
 from k2common.versions.version import Version
 from query_service.app import application, parts_of
 from query_service.metrics import QueryMetrics
@@ -77,7 +77,7 @@ class House:
         rows: list[dict[str, Any]],
         *,
         upload: str = "U1",
-        hidden: dict[str, Hidden] | None = None,
+        hidden: dict[str, HiddenUpload] | None = None,
         retention: Retention | None = None,
         now: datetime = START,
     ) -> Version:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from k2common.iceberg.commits.expiry import Retention
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 from tests.integration.answers.house import House
 
@@ -48,7 +48,7 @@ async def test_it_holds_after_later_commits_and_expiry(
     for n in range(3):
         keep = Retention(live=2, recorded=lambda _: True)
         market.add("trades", [{"price": str(n)}], upload=f"L{n}", retention=keep)
-    market.add("trades", [], hidden={"U1": Hidden(reason=Reason.RETRACTED)})
+    market.add("trades", [], hidden={"U1": HiddenUpload(reason=Reason.RETRACTED)})
     found = await verified(market, document)
     assert (found["holds"], found["rows"]) == (True, document["rows"])
 

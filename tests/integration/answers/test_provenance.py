@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from query_service.provenance.provenance import dialect_of, record_at
 
 from tests.integration.answers.house import House
@@ -66,7 +66,7 @@ async def test_lines_without_a_row_and_uploads_that_are_none_are_not_found(trace
 
 
 async def test_a_retracted_row_is_found_in_the_versions_that_show_it(traced: House) -> None:
-    traced.add("trades", [], hidden={"U1": Hidden(reason=Reason.RETRACTED)})
+    traced.add("trades", [], hidden={"U1": HiddenUpload(reason=Reason.RETRACTED)})
     gone = await traced.get("/v1/uploads/U1/rows/4")
     assert gone.status_code == 404
     assert "retracted" in gone.json()["detail"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from k2common.testing.escapes import BOMBS, FORBIDDEN, MALFORMED
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 from tests.integration.answers.house import EVENT_NS, House, open_house
 
@@ -81,7 +81,7 @@ async def test_a_statement_sees_the_rows_of_the_version_alone(market: House) -> 
 
 
 async def test_a_hidden_upload_in_the_same_file_is_not_seen(house: House) -> None:
-    hidden = {"B": Hidden(reason=Reason.RETRACTED)}
+    hidden = {"B": HiddenUpload(reason=Reason.RETRACTED)}
     trades = [{"upload_id": name, "price": "1", "line": n} for n in range(5) for name in ("A", "B")]
     house.add("trades", trades, hidden=hidden)
     assert await rows(house, "SELECT DISTINCT upload_id AS u, count(*) AS n FROM trades GROUP BY 1") == [

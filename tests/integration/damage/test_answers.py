@@ -17,7 +17,7 @@ from k2common.iceberg.files.lru import Recent
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.generator import quotes_csv, trades_csv
 from k2common.testing.ticks import append, rows_of
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 from tests.integration.answers.house import House, open_house
 from tests.integration.damage.flips import data_files, flipped, missing
@@ -180,9 +180,9 @@ async def test_metadata_that_is_no_metadata_is_refused_by_name(house: House) -> 
 async def test_a_list_of_hidden_uploads_that_turned_shows_nothing(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = {f"R{n:04}": Hidden(reason=Reason.RETRACTED) for n in range(150)}
+    many = {f"R{n:04}": HiddenUpload(reason=Reason.RETRACTED) for n in range(150)}
     house.offsets["trades"] = 900
-    house.add("trades", [], hidden={**many, "U1": Hidden(reason=Reason.RETRACTED)})
+    house.add("trades", [], hidden={**many, "U1": HiddenUpload(reason=Reason.RETRACTED)})
     (path,) = (Path(house.iceberg.archive_root.removeprefix("file://")) / "hidden").rglob("*.json")
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b'"U1"', b'"U3"'))

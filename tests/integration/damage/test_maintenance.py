@@ -20,7 +20,7 @@ from k2common.iceberg.reading.reader import VersionReader
 from k2common.iceberg.reading.rows import read_rows
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import append_trades, folder_catalog, record_version
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 from tests.integration.damage.flips import data_files, flipped, missing
 
@@ -64,7 +64,7 @@ def test_compaction_leaves_damage_where_it_is_and_merges_the_rest(catalog: Catal
 
 
 def test_purge_refuses_a_damaged_file(catalog: Catalog) -> None:
-    gone = {"U1": Hidden(reason=Reason.RETRACTED)}
+    gone = {"U1": HiddenUpload(reason=Reason.RETRACTED)}
     record_version(catalog, append_trades(catalog, 10, upload="U1"))
     record_version(catalog, append_trades(catalog, 10, upload="U2", hidden=gone))
     purge = Purge(catalog, TRADES.table, reader=VersionReader(catalog), order=TRADES.order, max_rows=10_000)

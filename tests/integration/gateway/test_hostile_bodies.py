@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 from ingest_gateway.body.limits import Limits
-from ingest_gateway.body.spool import Received
+from ingest_gateway.body.spool import ReceivedBody
 from ingest_gateway.body.zips import unzipped
 from k2common.http.problems import Problem
 from k2common.layouts.catalogue import layout_named
@@ -45,10 +45,10 @@ def form_of(head: str, data: bytes) -> bytes:
     return f"--{BOUNDARY}\r\n{head}\r\n\r\n".encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def received(folder: Path, data: bytes) -> Received:
+def received(folder: Path, data: bytes) -> ReceivedBody:
     path = folder / "body"
     path.write_bytes(data)
-    return Received(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return ReceivedBody(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def damaged(method: int, *, name: str = "a.csv") -> bytes:

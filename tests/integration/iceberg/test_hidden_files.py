@@ -26,11 +26,11 @@ from k2common.testing.iceberg import (
     trade_rows,
     trades_proposal,
 )
-from k2common.versions.hidden import Amended, Hidden, Reason
+from k2common.versions.hidden import AmendedHiddenUploads, HiddenUpload, Reason
 from k2common.versions.version import Version
 
 MANY = hidden_files.MOST_IN_DOCUMENT + 50
-LOADING = Hidden(reason=Reason.LOADING)
+LOADING = HiddenUpload(reason=Reason.LOADING)
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hidden_files, "_kept", Recent(limit=32))
 
 
-def retracted(first: int, count: int) -> dict[str, Hidden]:
-    return {f"R{n}": Hidden(reason=Reason.RETRACTED) for n in range(first, first + count)}
+def retracted(first: int, count: int) -> dict[str, HiddenUpload]:
+    return {f"R{n}": HiddenUpload(reason=Reason.RETRACTED) for n in range(first, first + count)}
 
 
 def head(catalog: Catalog) -> Version:
@@ -79,7 +79,7 @@ def test_what_is_hidden_for_good_goes_to_a_file_that_many_versions_name(
     append_trades(catalog, 5, upload="LAST", hidden=retracted(0, MANY + 1))
     now = head(catalog)
     assert len(files(tmp_path)) == 1
-    assert isinstance(now.hidden, Amended)
+    assert isinstance(now.hidden, AmendedHiddenUploads)
     assert (now.hidden.changes, now.hidden) == (retracted(MANY, 1), retracted(0, MANY + 1))
     assert len(now.to_json()) < 500
     assert [shown(catalog, n) for n in (1, 2, 3, 4)] == [
@@ -132,7 +132,7 @@ def test_no_sweep_takes_the_file_and_a_purge_empties_the_document_again(
     purged = purge.run(hidden_since=START + timedelta(days=1), now=later)
     assert (len(purged.uploads), purged.rows) == (MANY, 5)
     assert head(catalog).hidden == {"NEW": LOADING}
-    assert not isinstance(head(catalog).hidden, Amended)
+    assert not isinstance(head(catalog).hidden, AmendedHiddenUploads)
     assert shown(catalog, head(catalog).number) == {"SEEN"}
 
 

@@ -40,7 +40,7 @@ from k2common.testing.iceberg import (
     trade_rows,
     trades_proposal,
 )
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from pyarrow.fs import FileInfo, FileSelector
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
@@ -74,7 +74,7 @@ def rows_of(catalog: Catalog, number: int) -> list[dict[str, object]]:
 def test_compaction_keeps_every_version_and_says_what_it_proved(catalog: Catalog) -> None:
     uploads = [f"U{n}" for n in range(20)]
     for number, upload in enumerate(uploads):
-        hidden = {uploads[number - 1]: Hidden(reason=Reason.RETRACTED)} if number % 3 == 2 else None
+        hidden = {uploads[number - 1]: HiddenUpload(reason=Reason.RETRACTED)} if number % 3 == 2 else None
         append_trades(catalog, 50, upload=upload, days=2, hidden=hidden)
     before = {number: rows_of(catalog, number) for number in range(1, 21)}
     files = len(live_files(load_table(catalog, TRADES.table)))
@@ -312,8 +312,8 @@ def test_manifests_that_only_say_what_left_are_not_carried_on(catalog: Catalog) 
 def test_a_purge_deletes_for_good_and_names_the_versions_that_are_gone(catalog: Catalog) -> None:
     hour = timedelta(hours=1)
     kept, taken = "KEPT", "TAKEN"
-    loading = {taken: Hidden(reason=Reason.LOADING)}
-    retracted = {taken: Hidden(reason=Reason.RETRACTED)}
+    loading = {taken: HiddenUpload(reason=Reason.LOADING)}
+    retracted = {taken: HiddenUpload(reason=Reason.RETRACTED)}
     append_trades(catalog, 10, upload=kept, now=START)
     append_trades(catalog, 10, upload=taken, hidden=loading, now=START + hour)
     append_trades(catalog, 0, hidden={}, now=START + 2 * hour)
@@ -339,7 +339,7 @@ def test_a_purge_deletes_for_good_and_names_the_versions_that_are_gone(catalog: 
             rows_of(catalog, number)
     assert work.run(hidden_since=START + 9 * hour, now=START + 9 * hour).uploads == frozenset()
     # Another upload, which was seen by versions that are gone already as well.
-    append_trades(catalog, 0, hidden={kept: Hidden(reason=Reason.REPLACED)}, now=START + 10 * hour)
+    append_trades(catalog, 0, hidden={kept: HiddenUpload(reason=Reason.REPLACED)}, now=START + 10 * hour)
     done = work.run(hidden_since=START + 10 * hour, now=START + 11 * hour)
     assert (done.rows, done.spans) == (20, ((1, 7),))
     assert live_files(load_table(catalog, TRADES.table)) == []
@@ -348,7 +348,7 @@ def test_a_purge_deletes_for_good_and_names_the_versions_that_are_gone(catalog: 
 
 def test_an_upload_without_rows_is_forgotten_by_a_purge(catalog: Catalog) -> None:
     append_trades(catalog, 5, upload="KEPT")
-    append_trades(catalog, 0, hidden={"ROWLESS": Hidden(reason=Reason.CANCELLED)}, now=START)
+    append_trades(catalog, 0, hidden={"ROWLESS": HiddenUpload(reason=Reason.CANCELLED)}, now=START)
     work = Purge(catalog, TRADES.table, reader=VersionReader(catalog), order=TRADES.order, max_rows=100)
     done = work.run(hidden_since=START + timedelta(hours=1), now=START + timedelta(hours=1))
     assert (done.rows, done.spans, len(done.results)) == (0, (), 1)

@@ -15,12 +15,12 @@ from k2common.iceberg.reading.reader import UnknownVersion, VersionGone, Version
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES
 from k2common.testing.iceberg import START, START_US, append_trades, folder_catalog, record_version
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from k2common.versions.version import Version
 from pyiceberg.catalog import Catalog
 
 T = TRADES.table
-LOADING = Hidden(reason=Reason.LOADING)
+LOADING = HiddenUpload(reason=Reason.LOADING)
 Recorder = Callable[[CommitResult], object]
 
 

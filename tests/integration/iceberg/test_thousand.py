@@ -22,7 +22,7 @@ from k2common.iceberg.reading.rows import read_rows
 from k2common.iceberg.versions.documents import live_versions
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.testing.iceberg import START, append_trades, folder_catalog, record_version, trade_rows
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 MADE = int(os.environ.get("K2_VERSIONS", "200"))
 LIVE = 30
@@ -37,7 +37,7 @@ class Model:
 
     def __init__(self) -> None:
         self.proofs: dict[str, Proof] = {}
-        self.hidden: dict[str, Hidden] = {}
+        self.hidden: dict[str, HiddenUpload] = {}
         self.seen: dict[int, Proof] = {}
         self.offset = 0
 
@@ -60,13 +60,13 @@ def step(catalog: Catalog, model: Model, number: int, drawn: random.Random, rete
     if kind == "show" and loading:
         del model.hidden[drawn.choice(loading)]
     elif kind == "retract" and visible:
-        model.hidden[drawn.choice(visible)] = Hidden(reason=Reason.RETRACTED)
+        model.hidden[drawn.choice(visible)] = HiddenUpload(reason=Reason.RETRACTED)
     else:
         rows = drawn.randint(1, 20)
         if kind == "load":
-            model.hidden[upload] = Hidden(reason=Reason.LOADING)
+            model.hidden[upload] = HiddenUpload(reason=Reason.LOADING)
         if kind == "replace" and visible:
-            model.hidden[drawn.choice(visible)] = Hidden(reason=Reason.REPLACED, by=upload)
+            model.hidden[drawn.choice(visible)] = HiddenUpload(reason=Reason.REPLACED, by=upload)
     days = drawn.randint(1, 2)
     if rows:
         written = trade_rows(model.offset, rows, upload=upload, days=days)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-from csv_loader.partition import Tools
+from csv_loader.partition import LoaderDependencies
 from k2common.kafka.consumer import MessageReader
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
@@ -36,7 +36,7 @@ def chunk(upload_id: str, dataset: str) -> dict[str, Any]:
     }
 
 
-async def statuses_of(tools: Tools, uploads: list[str]) -> dict[str, Any]:
+async def statuses_of(tools: LoaderDependencies, uploads: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     places = {(STATUS.name, partition): None for partition in range(STATUS.partitions)}
     async with MessageReader(tools.settings.kafka, places) as reader:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from csv_loader.metrics import LoaderMetrics
-from csv_loader.partition import Tools
+from csv_loader.partition import LoaderDependencies
 from csv_loader.processing import Encoders
 from csv_loader.settings import CsvLoaderSettings
 from k2common.columnar.encode import RecordEncoder
@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 
 
 @pytest.fixture
-async def tools(stack: LocalStack, tmp_path: Path) -> AsyncIterator[Tools]:
+async def tools(stack: LocalStack, tmp_path: Path) -> AsyncIterator[LoaderDependencies]:
     environ = environment(stack.settings.model_copy(update={"home": tmp_path}))
     await provision(load(ProvisionSettings, environ))
     settings = load(CsvLoaderSettings, {**environ, "K2_HTTP__PORT": "1"})
@@ -35,7 +35,7 @@ async def tools(stack: LocalStack, tmp_path: Path) -> AsyncIterator[Tools]:
         schema = avro_schema(dataset.topic.schema)
         encoders[dataset.name] = RecordEncoder(schema, await registry.ensure(dataset.topic.subject, schema))
     blocking = Blocking(workers=1)
-    yield Tools(
+    yield LoaderDependencies(
         settings=settings,
         encoders=Encoders(by_dataset=encoders, batch_bytes=100_000),
         claims=await MessageCodec.open(registry, CLAIMS),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from csv_loader.isolated import IsolatedParser
-from csv_loader.partition import PartitionLoader, Tools
+from csv_loader.partition import LoaderDependencies, PartitionLoader
 from k2common.errors import TransientError
 from k2common.kafka.positions import last_record
 from k2common.kafka.producer import TransactionalProducer
@@ -32,12 +32,12 @@ main(parse)
 """
 
 
-async def position(tools: Tools) -> dict[str, Any]:
+async def position(tools: LoaderDependencies) -> dict[str, Any]:
     record = await last_record(tools.settings.kafka, POSITIONS.name, PARTITION)
     return dict(await tools.positions.decode(record.value))
 
 
-async def publish(tools: Tools, sources: dict[str, str], *, deaths: int = 0) -> None:
+async def publish(tools: LoaderDependencies, sources: dict[str, str], *, deaths: int = 0) -> None:
     at = await position(tools)
     async with (
         TransactionalProducer(tools.settings.kafka, "test-chunks") as producer,
@@ -54,7 +54,7 @@ async def publish(tools: Tools, sources: dict[str, str], *, deaths: int = 0) -> 
             await work.send(POSITIONS.name, key=key, value=value, partition=PARTITION)
 
 
-async def loaded(tools: Tools, uploads: list[str]) -> dict[str, Any]:
+async def loaded(tools: LoaderDependencies, uploads: list[str]) -> dict[str, Any]:
     stop = asyncio.Event()
     work = asyncio.create_task(PartitionLoader(PARTITION, tools=tools).run(stop))
     async with asyncio.timeout(LIMIT_SECONDS):
@@ -64,7 +64,7 @@ async def loaded(tools: Tools, uploads: list[str]) -> dict[str, Any]:
     return found
 
 
-async def test_a_chunk_over_which_processes_died_is_parsed_apart(tools: Tools) -> None:
+async def test_a_chunk_over_which_processes_died_is_parsed_apart(tools: LoaderDependencies) -> None:
     bad, good = str(ULID()), str(ULID())
     await publish(tools, {bad: "dies", good: "s"}, deaths=2)
     found = await loaded(replace(tools, isolated=IsolatedParser((sys.executable, "-c", CHILD))), [bad, good])
@@ -74,7 +74,7 @@ async def test_a_chunk_over_which_processes_died_is_parsed_apart(tools: Tools) -
 
 
 async def test_an_attempt_that_the_process_survives_is_not_counted(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: LoaderDependencies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload_id = str(ULID())
     await publish(tools, {upload_id: "s"})
@@ -95,7 +95,9 @@ async def test_an_attempt_that_the_process_survives_is_not_counted(
     assert at["attempt_by"] is None
 
 
-async def test_an_attempt_that_is_stopped_is_closed(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attempt_that_is_stopped_is_closed(
+    tools: LoaderDependencies, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upload_id = str(ULID())
     await publish(tools, {upload_id: "s"})
     before = (await position(tools))["attempts"]

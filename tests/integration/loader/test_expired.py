@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from csv_loader.partition import PartitionLoader, Tools
+from csv_loader.partition import LoaderDependencies, PartitionLoader
 from k2common.columnar.partition import partition_of
 from k2common.kafka.positions import log_start
 from k2common.kafka.producer import TransactionalProducer
@@ -38,7 +38,7 @@ def claim(first: dict[str, Any], *, next_chunk: int) -> dict[str, Any]:
     }
 
 
-async def publish(tools: Tools, upload_id: str, indexes: range, *, count: int) -> int:
+async def publish(tools: LoaderDependencies, upload_id: str, indexes: range, *, count: int) -> int:
     """The chunks of an upload of `count`, and its claim; the offset after them."""
     first = chunk(upload_id, "trades")
     async with (
@@ -64,7 +64,9 @@ def ended(first: dict[str, Any], count: int) -> dict[str, Any]:
     return {**first, "index": count, "terminal": True, "length": 0, "payload": b""}
 
 
-async def test_an_upload_whose_chunks_expired_fails_and_the_next_one_goes_in(tools: Tools) -> None:
+async def test_an_upload_whose_chunks_expired_fails_and_the_next_one_goes_in(
+    tools: LoaderDependencies,
+) -> None:
     lost, half, good = str(ULID()), str(ULID()), str(ULID())
     await publish(tools, lost, range(3), count=2)
     start = await publish(tools, half, range(1), count=1)

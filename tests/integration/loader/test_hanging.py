@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from csv_loader.partition import PartitionLoader, Tools
+from csv_loader.partition import LoaderDependencies, PartitionLoader
 from k2common.kafka.committed_reads import HighWatermarks
 from k2common.kafka.consumer import MessageReader
 from k2common.kafka.producer import TransactionalProducer
@@ -23,7 +23,9 @@ ROWS = TRADES.topic
 
 
 @pytest.fixture
-async def proxied(proxy: KafkaProxy, tools: Tools) -> AsyncIterator[tuple[Tools, KafkaProxy]]:
+async def proxied(
+    proxy: KafkaProxy, tools: LoaderDependencies
+) -> AsyncIterator[tuple[LoaderDependencies, KafkaProxy]]:
     """The tools of a loader behind a proxy, on a broker that takes rows of unknown transactions."""
     await configure(tools.settings.kafka, {VERIFICATION: "false"})
     kafka = tools.settings.kafka.model_copy(update={"bootstrap_servers": proxy.bootstrap_servers})
@@ -31,7 +33,7 @@ async def proxied(proxy: KafkaProxy, tools: Tools) -> AsyncIterator[tuple[Tools,
     await configure(tools.settings.kafka, {})
 
 
-async def publish(tools: Tools, upload_id: str) -> None:
+async def publish(tools: LoaderDependencies, upload_id: str) -> None:
     async with (
         TransactionalProducer(tools.settings.kafka, "test-chunks") as producer,
         producer.transaction() as work,
@@ -40,7 +42,7 @@ async def publish(tools: Tools, upload_id: str) -> None:
         await work.send(CHUNKS.name, key=upload_id.encode(), value=value, partition=PARTITION)
 
 
-async def load(tools: Tools, upload_id: str) -> None:
+async def load(tools: LoaderDependencies, upload_id: str) -> None:
     """Run a loader until the upload's status can be read."""
     stop = asyncio.Event()
     work = asyncio.create_task(PartitionLoader(PARTITION, tools=tools).run(stop))
@@ -49,7 +51,7 @@ async def load(tools: Tools, upload_id: str) -> None:
     await work
 
 
-async def unread(tools: Tools) -> int:
+async def unread(tools: LoaderDependencies) -> int:
     """So many offsets of the rows' topic no committed read can reach."""
     places = {(ROWS.name, partition): None for partition in range(ROWS.partitions)}
     async with MessageReader(tools.settings.kafka, places) as reader:
@@ -61,7 +63,7 @@ async def unread(tools: Tools) -> int:
 
 
 async def test_rows_that_hang_behind_their_position_are_committed_by_the_next_owner(
-    tools: Tools, proxied: tuple[Tools, KafkaProxy]
+    tools: LoaderDependencies, proxied: tuple[LoaderDependencies, KafkaProxy]
 ) -> None:
     behind_proxy, proxy = proxied
     lost, following = str(ULID()), str(ULID())

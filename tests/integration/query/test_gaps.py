@@ -23,13 +23,13 @@ from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.settings.iceberg import IcebergSettings
 from k2common.testing.iceberg import START, first_version, folder_catalog, trade_rows
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from prometheus_client import CollectorRegistry
 
 from tests.integration.query.serving import client, serving
 
 MICROS = pa.timestamp("us", "UTC")
-RETRACTED = Hidden(reason=Reason.RETRACTED)
+RETRACTED = HiddenUpload(reason=Reason.RETRACTED)
 
 
 def at(text: str) -> int:
@@ -54,7 +54,7 @@ class Tables:
         venue: str = "XASX",
         asset_class: str = "equity",
         lines: Sequence[int] = (),
-        hidden: dict[str, Hidden] | None = None,
+        hidden: dict[str, HiddenUpload] | None = None,
     ) -> None:
         head = head_version(load_table(self.catalog, TRADES.table))
         first = 0 if head is None else head.offsets.get(0, 0)
@@ -93,10 +93,12 @@ class Tables:
         }
         self._commit(REJECTS, pa.table(columns), first=first, hidden=None)
 
-    def hide(self, hidden: dict[str, Hidden]) -> None:
+    def hide(self, hidden: dict[str, HiddenUpload]) -> None:
         self._commit(TRADES, pa.table({}), first=0, hidden=hidden)
 
-    def _commit(self, dataset: Any, rows: pa.Table, *, first: int, hidden: dict[str, Hidden] | None) -> None:
+    def _commit(
+        self, dataset: Any, rows: pa.Table, *, first: int, hidden: dict[str, HiddenUpload] | None
+    ) -> None:
         head = head_version(load_table(self.catalog, dataset.table))
         known = head or first_version(dataset.table)
         offsets = {0: first + rows.num_rows} if rows.num_rows else {}

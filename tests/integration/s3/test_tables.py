@@ -36,7 +36,7 @@ from k2common.testing.iceberg import (
     trade_rows,
     trades_proposal,
 )
-from k2common.versions.hidden import Amended, Hidden, Reason
+from k2common.versions.hidden import AmendedHiddenUploads, HiddenUpload, Reason
 
 COMMITS = 8
 ROWS = 7
@@ -128,12 +128,14 @@ def test_compaction_keeps_the_rows(catalog: Catalog) -> None:
 def test_many_hidden_uploads_are_in_a_file_of_the_archive(
     catalog: Catalog, iceberg: IcebergSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden = {f"R{n}": Hidden(reason=Reason.RETRACTED) for n in range(2 * hidden_files.MOST_IN_DOCUMENT)}
+    hidden = {
+        f"R{n}": HiddenUpload(reason=Reason.RETRACTED) for n in range(2 * hidden_files.MOST_IN_DOCUMENT)
+    }
     append_trades(catalog, 5, upload="R1", hidden=hidden)
     monkeypatch.setattr(hidden_files, "_kept", Recent(limit=1))
     version = head_version(load_table(catalog, TRADES.table))
     assert version is not None
-    assert isinstance(version.hidden, Amended)
+    assert isinstance(version.hidden, AmendedHiddenUploads)
     assert version.hidden.location.startswith(f"{iceberg.archive_root}/hidden/{TRADES.table}/")
     assert version.hidden == hidden
 

@@ -14,7 +14,7 @@ from k2common.kafka.consumer import Place
 from k2common.query.instruments import Instruments
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
-from k2common.runtime.assignment import Share, Work
+from k2common.runtime.assignment import Assignment, Work
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.retry import lasting
 from k2common.runtime.service import Runtime, Service
@@ -31,7 +31,7 @@ from k2common.schemas.datasets import (
 
 from csv_loader.metrics import LoaderMetrics
 from csv_loader.openapi import api
-from csv_loader.partition import PartitionLoader, Tools
+from csv_loader.partition import LoaderDependencies, PartitionLoader
 from csv_loader.processing import Encoders
 from csv_loader.settings import CsvLoaderSettings
 
@@ -49,7 +49,7 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
         encoders[dataset.name] = RecordEncoder(schema, await registry.ensure(dataset.topic.subject, schema))
     blocking = Blocking(workers=2)
     catalog = await blocking.run(open_catalog, settings.iceberg)
-    tools = Tools(
+    tools = LoaderDependencies(
         settings=settings,
         encoders=Encoders(by_dataset=encoders, batch_bytes=settings.loader.batch_bytes),
         claims=await MessageCodec.open(registry, CLAIMS),
@@ -76,7 +76,7 @@ async def build(settings: CsvLoaderSettings, runtime: Runtime) -> AsyncIterator[
             tools.metrics.stalled_seconds.forget(str(number))
         return {f"partition {number}": PartitionLoader(number, tools=tools).run for _, number in places}
 
-    share = Share(
+    share = Assignment(
         settings.kafka,
         group=GROUP,
         topics=[CHUNKS.name],

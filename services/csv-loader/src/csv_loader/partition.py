@@ -40,7 +40,7 @@ MAX_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
+class LoaderDependencies:
     """What every partition's work needs."""
 
     settings: CsvLoaderSettings
@@ -87,7 +87,7 @@ class Batch:
 class PartitionLoader:
     """Owns input partition `partition` from its start until `stop` is set or another owner fences it."""
 
-    def __init__(self, partition: int, *, tools: Tools) -> None:
+    def __init__(self, partition: int, *, tools: LoaderDependencies) -> None:
         self._partition = partition
         self._tools = tools
         self._kafka = tools.settings.kafka

@@ -15,7 +15,7 @@ from k2common.columnar.record_batch import EncodedBatch, encode_batches, keys_of
 from k2common.errors import RecordError
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import Parsed, UnparseableError, parse
+from k2common.layouts.parser import ParsedChunk, UnparseableError, parse
 from k2common.layouts.upload import UploadSpec
 from k2common.observability.tracing import Carried
 from k2common.schemas.datasets import DATASETS, MARKET_DATASETS, REJECTS, Dataset
@@ -185,7 +185,7 @@ def status(
     }
 
 
-def _parsed(chunk: Chunk, instruments: InstrumentIndex | None) -> Parsed:
+def _parsed(chunk: Chunk, instruments: InstrumentIndex | None) -> ParsedChunk:
     return parse(
         chunk.payload,
         layout=Layout.accepted(chunk.upload.layout_json),

@@ -21,7 +21,7 @@ from k2common.query.instruments import Instruments
 from k2common.registry.client import SchemaRegistry
 from k2common.registry.codec import MessageCodec
 from k2common.runtime import failpoints
-from k2common.runtime.assignment import Share, Work
+from k2common.runtime.assignment import Assignment, Work
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.fault_metrics import FaultMetrics
 from k2common.runtime.retry import lasting
@@ -47,12 +47,12 @@ from k2common.versions.version import Version
 
 from iceberg_sink.batches.batches import BatchWriter, Writer
 from iceberg_sink.commits.announcer import Announcement, Announcer
-from iceberg_sink.commits.writer import TableWriter, Tools
+from iceberg_sink.commits.writer import TableWriter, WriterDependencies
 from iceberg_sink.dead_letters.redrive import Redriver
 from iceberg_sink.dead_letters.routes import DeadLetterRoutes
 from iceberg_sink.dead_letters.rows import LetterWriter
 from iceberg_sink.gaps.gaps import GapFinder, GapJob
-from iceberg_sink.maintenance.maintenance import Maintenance, Upkeep
+from iceberg_sink.maintenance.maintenance import Maintenance, MaintenanceDependencies
 from iceberg_sink.maintenance.routes import MaintenanceRoutes
 from iceberg_sink.metrics import MaintenanceMetrics, SinkMetrics
 from iceberg_sink.openapi import api
@@ -113,7 +113,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
         commits = await MessageCodec.open(registry, COMMITS)
         settling = Settling(catalog=catalog, statuses=statuses, commands=commands, blocking=blocking)
         verifier = FaultMetrics(runtime.metrics).verifier(settings.iceberg.verdict_seconds)
-        tools = Tools(
+        tools = WriterDependencies(
             settings=settings,
             catalog=catalog,
             reader=VersionReader(catalog, verifier=verifier),
@@ -151,7 +151,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                     await announcer.announce(announcements)
 
         maintenance = Maintenance(
-            Upkeep(
+            MaintenanceDependencies(
                 catalog=catalog,
                 reader=tools.reader,
                 settings=settings.maintenance,
@@ -193,7 +193,7 @@ async def build(settings: IcebergSinkSettings, runtime: Runtime) -> AsyncIterato
                 found[GAPS.table] = gaps.run
             return {**found, "maintenance": maintenance.look_after(looked_after(places))}
 
-        share = Share(
+        share = Assignment(
             settings.kafka,
             group=GROUP,
             topics=[topic.name for d in DATASETS.values() for topic in d.topics],

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from iceberg_sink.batches.batch_intake import Intake
-from iceberg_sink.batches.batches import Written
+from iceberg_sink.batches.batches import WrittenFiles
 from iceberg_sink.commits.commit_batch import Step
 from iceberg_sink.commits.metric_updates import Tally
 from iceberg_sink.metrics import SinkMetrics
@@ -18,7 +18,7 @@ from k2common.iceberg.commits.table_totals import Totals
 from k2common.observability.metrics import CollectorRegistry
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.testing.iceberg import first_version
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 TABLE = TRADES.table
 NOW = 1_000.0
@@ -110,9 +110,9 @@ def test_records_wait_on_while_the_work_restarts(read: Read) -> None:
 
 
 def test_a_commit_is_counted_with_its_rows_files_tries_and_what_the_table_is_then(read: Read) -> None:
-    hidden = {"U1": Hidden(reason=Reason.LOADING), "U2": Hidden(reason=Reason.LOADING)}
+    hidden = {"U1": HiddenUpload(reason=Reason.LOADING), "U2": HiddenUpload(reason=Reason.LOADING)}
     totals = Totals(rows=100, files=7, bytes=9_000, removed=0, snapshots=5)
-    written = Written(
+    written = WrittenFiles(
         rows=12, files=[File(30), File(12)], rows_redriven=2, newest_event=900.0, newest_ingest=995.0
     )
     first = result()
@@ -120,7 +120,7 @@ def test_a_commit_is_counted_with_its_rows_files_tries_and_what_the_table_is_the
     read.committed(
         step, replace(first, version=replace(first.version, hidden=hidden), totals=totals, tries=3)
     )
-    late = Written(rows=1, files=[File(1)], newest_event=800.0, newest_ingest=996.0)
+    late = WrittenFiles(rows=1, files=[File(1)], newest_event=800.0, newest_ingest=996.0)
     read.committed(Step(offsets={0: 13}, written=late), result())
     expected = {
         "k2_versions_committed_total": 2,
@@ -144,7 +144,7 @@ def test_a_commit_is_counted_with_its_rows_files_tries_and_what_the_table_is_the
 
 def test_uploads_that_are_hidden_are_counted_by_the_reason(read: Read) -> None:
     first = result()
-    hidden = {"U1": Hidden(reason=Reason.LOADING), "U2": Hidden(reason=Reason.RETRACTED)}
+    hidden = {"U1": HiddenUpload(reason=Reason.LOADING), "U2": HiddenUpload(reason=Reason.RETRACTED)}
     read.committed(Step(offsets={}), replace(first, version=replace(first.version, hidden=hidden)))
     assert [read("k2_uploads_hidden", reason=r) for r in ("loading", "retracted", "failed")] == [1, 1, 0]
 

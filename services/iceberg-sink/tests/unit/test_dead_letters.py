@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from iceberg_sink.dead_letters.dead_letters import STATUS_SECONDS, WINDOW_MESSAGES, DeadLetters, Limit
-from iceberg_sink.dead_letters.redrive import Fate, Known, Selection, fate
+from iceberg_sink.dead_letters.redrive import Fate, Selection, UploadStates, fate
 from iceberg_sink.dead_letters.routes import RedriveRequest
 from iceberg_sink.settings import SinkSettings
 from iceberg_sink.uploads.statuses import Statuses
-from iceberg_sink.uploads.visibility import Commanded, Place, hidden_after
+from iceberg_sink.uploads.visibility import Commanded, TopicProgress, hidden_after
 from k2common.columnar.decode import Poison
 from k2common.domain.dead_letters import DeadLetter
 from k2common.domain.progress import Progress
@@ -18,7 +18,7 @@ from k2common.errors import SetupError
 from k2common.schemas.datasets import TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
-from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.hidden import HiddenUpload, OffsetRange, Reason
 from pydantic import SecretStr, ValidationError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -120,13 +120,13 @@ def test_a_share_that_is_allowed_goes_on_for_ever_and_old_messages_count_less() 
 @pytest.mark.parametrize(
     ("known", "found"),
     [
-        (Known(epoch=0, open=frozenset(), taken_back=frozenset()), Fate.REDRIVEN),
-        (Known(epoch=0, open=frozenset({"U1"}), taken_back=frozenset()), Fate.LOADING),
-        (Known(epoch=0, open=frozenset({"U1"}), taken_back=frozenset({"U1"})), Fate.TAKEN_BACK),
-        (Known(epoch=1, open=frozenset(), taken_back=frozenset()), Fate.EARLIER_EPOCH),
+        (UploadStates(epoch=0, open=frozenset(), taken_back=frozenset()), Fate.REDRIVEN),
+        (UploadStates(epoch=0, open=frozenset({"U1"}), taken_back=frozenset()), Fate.LOADING),
+        (UploadStates(epoch=0, open=frozenset({"U1"}), taken_back=frozenset({"U1"})), Fate.TAKEN_BACK),
+        (UploadStates(epoch=1, open=frozenset(), taken_back=frozenset()), Fate.EARLIER_EPOCH),
     ],
 )
-def test_what_becomes_of_a_letter_is_its_uploads_fate(known: Known, found: Fate) -> None:
+def test_what_becomes_of_a_letter_is_its_uploads_fate(known: UploadStates, found: Fate) -> None:
     assert fate(LETTER, known) is found
 
 
@@ -160,16 +160,20 @@ BOTH = (OffsetRange(epoch=0, partition=0, first=3, end=10),)
     ("hidden", "commanded", "found"),
     [
         ({}, Commanded(), {}),
-        ({"U1": Hidden(reason=Reason.FAILED, ranges=OLD)}, Commanded(), {"U1": (Reason.FAILED, BOTH)}),
-        ({"U1": Hidden(reason=Reason.REPLACED, by="U2")}, Commanded(), {"U1": (Reason.REPLACED, ())}),
-        ({"U1": Hidden(reason=Reason.LOADING, ranges=OLD)}, Commanded(), {"U1": (Reason.LOADING, BOTH)}),
+        ({"U1": HiddenUpload(reason=Reason.FAILED, ranges=OLD)}, Commanded(), {"U1": (Reason.FAILED, BOTH)}),
+        ({"U1": HiddenUpload(reason=Reason.REPLACED, by="U2")}, Commanded(), {"U1": (Reason.REPLACED, ())}),
+        (
+            {"U1": HiddenUpload(reason=Reason.LOADING, ranges=OLD)},
+            Commanded(),
+            {"U1": (Reason.LOADING, BOTH)},
+        ),
         ({}, Commanded(retracted={"U1": OLD}), {"U1": (Reason.RETRACTED, BOTH)}),
         ({}, Commanded(retracted={"U1": ()}), {"U1": (Reason.RETRACTED, ())}),
     ],
 )
 def test_redriven_rows_hide_nothing_and_are_hidden_with_their_upload(
-    hidden: dict[str, Hidden], commanded: Commanded, found: dict[str, Any]
+    hidden: dict[str, HiddenUpload], commanded: Commanded, found: dict[str, Any]
 ) -> None:
-    place = Place(topic=TOPIC, epoch=0, offsets={0: 10})
+    place = TopicProgress(topic=TOPIC, epoch=0, offsets={0: 10})
     after = hidden_after(hidden, {}, {}, commanded, place=place, redriven={"U1": BACK})
     assert {u: (entry.reason, entry.ranges) for u, entry in after.items()} == found

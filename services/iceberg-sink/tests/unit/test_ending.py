@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from iceberg_sink.commits.commit_events import UPLOADS_CARRIED, Applied, tell_ended
+from iceberg_sink.commits.commit_events import UPLOADS_CARRIED, AppliedChange, tell_ended
 from iceberg_sink.commits.version_change import SinkChange
 from iceberg_sink.uploads.statuses import Statuses
 from iceberg_sink.uploads.visibility import Commanded
@@ -35,8 +35,8 @@ def upload(name: str, *, end: int = 5, failure: str | None = None) -> Progress:
     return Progress(upload_id=name, dataset="trades", chunks=0, ends=ends, failure=failure)
 
 
-def change(*progress: Progress, arrived: bool = True, commanded: Commanded | None = None) -> Applied:
-    return Applied(
+def change(*progress: Progress, arrived: bool = True, commanded: Commanded | None = None) -> AppliedChange:
+    return AppliedChange(
         SinkChange(
             dataset=TRADES,
             epoch=0,

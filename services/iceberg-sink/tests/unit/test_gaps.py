@@ -12,7 +12,7 @@ import k2common.iceberg.gaps as store
 import pyarrow as pa
 import pytest
 from iceberg_sink.commits.announcer import Announcement
-from iceberg_sink.commits.writer import Tools
+from iceberg_sink.commits.writer import WriterDependencies
 from iceberg_sink.gaps.gaps import GapFinder, GapJob
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings, IcebergSinkSettings, SinkSettings
@@ -31,14 +31,14 @@ from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import GAPS, TRADES
 from k2common.settings.iceberg import IcebergSettings
 from k2common.testing.iceberg import START, folder_catalog, trade_rows, trades_proposal
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 KEY = SecretStr("a-secret-of-the-tests")
 
-HIDE = Hidden(reason=Reason.LOADING)
-RETRACT = Hidden(reason=Reason.RETRACTED)
+HIDE = HiddenUpload(reason=Reason.LOADING)
+RETRACT = HiddenUpload(reason=Reason.RETRACTED)
 
 
 class Killed(BaseException):
@@ -77,7 +77,7 @@ class World:
         *numbers: int | None,
         upload: str = "U1",
         symbol: str = "ABC",
-        hidden: dict[str, Hidden] | None = None,
+        hidden: dict[str, HiddenUpload] | None = None,
     ) -> None:
         head = head_version(load_table(self.catalog, TRADES.table))
         expected = None if head is None else head.offsets.get(0)
@@ -94,7 +94,7 @@ class World:
         block = IcebergSinkSettings.model_construct(
             iceberg=self.settings, gaps=limits, sink=SinkSettings(page_key=KEY)
         )
-        tools = Tools(
+        tools = WriterDependencies(
             settings=block,
             catalog=self.catalog,
             reader=VersionReader(self.catalog),
@@ -221,7 +221,7 @@ def test_days_that_lost_rows_are_followed_anew(world: World) -> None:
     world.trades(1, 2, 5, upload="U1")
     world.trades(1, 9, upload="V1", symbol="XYZ")
     world.work()
-    world.trades(1, 2, 3, 4, 6, upload="U2", hidden={"U1": Hidden(reason=Reason.REPLACED, by="U2")})
+    world.trades(1, 2, 3, 4, 6, upload="U2", hidden={"U1": HiddenUpload(reason=Reason.REPLACED, by="U2")})
     world.work()
     assert world.told() == [
         ("small_gap", 3, 2),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
-from iceberg_sink.batches.batch_intake import Intake, Pace, Taken
+from iceberg_sink.batches.batch_intake import FetchedBatches, Intake, Pace
 from iceberg_sink.commits.writer import pace_of
 from iceberg_sink.settings import SinkSettings
 from k2common.columnar.record_batch import FetchedBatch
@@ -61,7 +61,7 @@ def intake(reader: Reader, clock: Still, pace: Pace | None = None, **fields: Any
     return Intake(real, numbers=numbers, pace=given, settings=settings, clock=cast(Any, clock))
 
 
-async def take(taking: Intake, *, patience: float = 1.0) -> Taken:
+async def take(taking: Intake, *, patience: float = 1.0) -> FetchedBatches:
     taken = await taking.take(asyncio.Event(), patience_seconds=patience)
     assert taken is not None
     return taken

@@ -11,7 +11,7 @@ import pytest
 from iceberg_sink.app import looked_after
 from iceberg_sink.commits.announcer import Announcement
 from iceberg_sink.maintenance import maintenance as module
-from iceberg_sink.maintenance.maintenance import Maintenance, Upkeep
+from iceberg_sink.maintenance.maintenance import Maintenance, MaintenanceDependencies
 from iceberg_sink.maintenance.routes import MaintenanceRoutes
 from iceberg_sink.metrics import MaintenanceMetrics
 from iceberg_sink.settings import MaintenanceSettings
@@ -29,7 +29,7 @@ from k2common.runtime.readiness import Readiness
 from k2common.schemas.datasets import COMMITS, TABLES, TAGS, TRADES, VERSIONS, Dataset, OwnTable
 from k2common.settings.service import HttpSettings
 from k2common.testing.iceberg import START, append_trades, folder_catalog
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from prometheus_client import CollectorRegistry
 
 
@@ -61,7 +61,7 @@ class Parts:
         self.removed: list[int] = []
         self.told: dict[str, Totals] = {}
         self.maintenance = Maintenance(
-            Upkeep(
+            MaintenanceDependencies(
                 catalog=catalog,
                 reader=VersionReader(catalog),
                 settings=MaintenanceSettings(orphan_min_age_seconds=60),
@@ -122,7 +122,7 @@ async def command(http: httpx.AsyncClient, task: str, **parameters: str) -> Any:
 async def test_commands_do_what_they_say_and_a_trial_changes_nothing(
     parts: Parts, http: httpx.AsyncClient
 ) -> None:
-    taken = {"U1": Hidden(reason=Reason.RETRACTED)}
+    taken = {"U1": HiddenUpload(reason=Reason.RETRACTED)}
     for number in range(8):
         append_trades(parts.catalog, 5, upload=f"U{number}", now=START)
     append_trades(parts.catalog, 0, hidden=taken, now=START)

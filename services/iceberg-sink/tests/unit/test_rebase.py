@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from iceberg_sink.commits.rebase import rebase, rebased
 from iceberg_sink.commits.topic_identity import origin, recorded_topics, recreated_topics
-from iceberg_sink.uploads.visibility import Commanded, Place, hidden_after, is_settled
+from iceberg_sink.uploads.visibility import Commanded, TopicProgress, hidden_after, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import Fenced, SetupError
 from k2common.iceberg.catalogs.catalog import load_table, open_catalog
@@ -17,15 +17,15 @@ from k2common.iceberg.versions.documents import head_version
 from k2common.kafka.identity import Identity
 from k2common.schemas.datasets import DATASETS, DEAD_LETTERS, STATUS, TRADES, Dataset, dead_letter_topic
 from k2common.testing.iceberg import first_version, folder_catalog, trade_rows, trades_proposal
-from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.hidden import HiddenUpload, OffsetRange, Reason
 from k2common.versions.version import Version
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOPIC = TRADES.topic.name
-HELD = Hidden(reason=Reason.LOADING, ranges=(OffsetRange(epoch=0, partition=0, first=3, end=5),))
+HELD = HiddenUpload(reason=Reason.LOADING, ranges=(OffsetRange(epoch=0, partition=0, first=3, end=5),))
 
 
-def head(**hidden: Hidden) -> Version:
+def head(**hidden: HiddenUpload) -> Version:
     version = first_version(TRADES.table).successor(now=NOW, offsets={0: 10, 1: 20}, hidden=hidden)
     return Version(
         **{
@@ -62,7 +62,7 @@ def test_what_can_never_be_whole_is_refused_or_failed(recreated: str) -> None:
     with pytest.raises(SetupError, match="1 uploads are loading, such as U1"):
         begun(head(U1=HELD), recreated)
     after = begun(head(U1=HELD), recreated, fail=True)
-    assert after.hidden == {"U1": Hidden(reason=Reason.FAILED, ranges=HELD.ranges)}
+    assert after.hidden == {"U1": HiddenUpload(reason=Reason.FAILED, ranges=HELD.ranges)}
 
 
 def test_epochs_only_grow_and_a_log_that_went_on_ends_for_all_of_its_epochs() -> None:
@@ -89,7 +89,7 @@ def test_an_upload_whose_rows_the_lost_log_had_is_never_shown() -> None:
     after = begun(head(), TOPIC)
     lost = Progress(upload_id="U1", dataset="trades", chunks=0, ends={(TOPIC, 0): (0, 11)})
     whole = Progress(upload_id="U2", dataset="trades", chunks=0, ends={(TOPIC, 0): (0, 10)})
-    place = Place(topic=TOPIC, epoch=1, offsets={0: 99}, ended=after.ended)
+    place = TopicProgress(topic=TOPIC, epoch=1, offsets={0: 99}, ended=after.ended)
     hidden = hidden_after({"U1": HELD, "U2": HELD}, {}, {"U1": lost, "U2": whole}, Commanded(), place=place)
     assert {upload: entry.reason for upload, entry in hidden.items()} == {"U1": Reason.FAILED}
     assert is_settled(lost, after, topic=TOPIC)

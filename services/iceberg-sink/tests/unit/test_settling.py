@@ -16,7 +16,7 @@ from k2common.runtime.clock import SystemClock
 from k2common.schemas.datasets import TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import folder_catalog, trade_rows, trades_proposal
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 KAFKA = KafkaSettings(bootstrap_servers="x:1")
 CODEC: Any = None
@@ -36,7 +36,7 @@ def complete(upload: str, *, first: int, count: int) -> Progress:
 async def test_what_the_head_settles_is_forgotten_and_what_it_does_not_hold_is_kept(tmp_path: Path) -> None:
     catalog = open_catalog(folder_catalog(tmp_path))
     ensure_tables(catalog, [TRADES])
-    taken_back = {"GONE": Hidden(reason=Reason.RETRACTED, ranges=())}
+    taken_back = {"GONE": HiddenUpload(reason=Reason.RETRACTED, ranges=())}
     rows = trade_rows(0, 5, upload="SHOWN")
     commit(catalog, trades_proposal(catalog, rows, expected=None, hidden=taken_back))
     statuses = Statuses(KAFKA, codec=CODEC, starts=None)

@@ -16,7 +16,7 @@ from k2common.columnar.record_batch import FetchedBatch
 from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from k2common.versions.version import Version
 
 TOPIC = TRADES.topic.name
@@ -63,7 +63,7 @@ def following(starts: Mapping[int, int] | None = None) -> Statuses:
 
 
 def version(offset: int, hidden: Mapping[str, Reason] | None = None) -> Version:
-    entries = {upload: Hidden(reason=reason) for upload, reason in (hidden or {}).items()}
+    entries = {upload: HiddenUpload(reason=reason) for upload, reason in (hidden or {}).items()}
     known = first_version(TRADES.table)
     return known.successor(now=known.committed_at, offsets={0: offset}, hidden=entries)
 

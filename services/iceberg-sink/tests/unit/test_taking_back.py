@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from iceberg_sink.uploads.commands import CANCEL_LASTS, Commands
-from iceberg_sink.uploads.visibility import Commanded, Place, hidden_after, is_due, is_settled
+from iceberg_sink.uploads.visibility import Commanded, TopicProgress, hidden_after, is_due, is_settled
 from k2common.domain.progress import Progress
 from k2common.errors import RecordError
 from k2common.schemas.datasets import TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version
-from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.hidden import HiddenUpload, OffsetRange, Reason
 from k2common.versions.version import Version
 
 TOPIC = TRADES.topic.name
@@ -30,26 +30,29 @@ def done(upload: str, *, rows: int = 1, replaces: str | None = None, **fields: A
 
 
 def after(
-    hidden: dict[str, Hidden], *progress: Progress, arrived: tuple[str, ...] = (), commanded: Commanded = NONE
-) -> dict[str, Hidden]:
-    place = Place(topic=TOPIC, epoch=0, offsets={0: 9})
+    hidden: dict[str, HiddenUpload],
+    *progress: Progress,
+    arrived: tuple[str, ...] = (),
+    commanded: Commanded = NONE,
+) -> dict[str, HiddenUpload]:
+    place = TopicProgress(topic=TOPIC, epoch=0, offsets={0: 9})
     known = {entry.upload_id: entry for entry in progress}
     return dict(hidden_after(hidden, dict.fromkeys(arrived, SPAN), known, commanded, place=place))
 
 
-def version(hidden: dict[str, Hidden]) -> Version:
+def version(hidden: dict[str, HiddenUpload]) -> Version:
     return replace(first_version(TRADES.table), hidden=hidden, offsets={0: 9})
 
 
 def test_the_new_one_is_shown_in_the_commit_that_hides_the_old_one() -> None:
     found = after({}, done("NEW", replaces="OLD"), arrived=("NEW",))
-    assert found == {"OLD": Hidden(reason=Reason.REPLACED, by="NEW")}
+    assert found == {"OLD": HiddenUpload(reason=Reason.REPLACED, by="NEW")}
     assert is_settled(done("NEW", replaces="OLD"), version(found), topic=TOPIC)
 
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_one_that_finds_the_old_one_hidden_fails(reason: Reason) -> None:
-    found = after({"OLD": Hidden(reason=reason)}, done("NEW", replaces="OLD"), arrived=("NEW",))
+    found = after({"OLD": HiddenUpload(reason=reason)}, done("NEW", replaces="OLD"), arrived=("NEW",))
     assert found["NEW"].reason is Reason.FAILED
     assert found["OLD"].reason is reason
 
@@ -58,8 +61,8 @@ def test_of_two_that_replace_one_the_first_wins() -> None:
     both = (done("A", replaces="OLD"), done("B", replaces="OLD"))
     found = after({}, *both, arrived=("A", "B"))
     assert found == {
-        "OLD": Hidden(reason=Reason.REPLACED, by="A"),
-        "B": Hidden(reason=Reason.FAILED, ranges=SPAN),
+        "OLD": HiddenUpload(reason=Reason.REPLACED, by="A"),
+        "B": HiddenUpload(reason=Reason.FAILED, ranges=SPAN),
     }
 
 
@@ -67,7 +70,7 @@ def test_a_replacement_without_rows_needs_no_rows_to_replace() -> None:
     rowless = done("NEW", rows=0, replaces="OLD")
     assert is_due(version({}), {"NEW": rowless}, NONE, topic=TOPIC)
     found = after({}, rowless)
-    assert found == {"OLD": Hidden(reason=Reason.REPLACED, by="NEW")}
+    assert found == {"OLD": HiddenUpload(reason=Reason.REPLACED, by="NEW")}
     assert after(found, rowless) == found
     assert is_settled(rowless, version(found), topic=TOPIC)
     assert not is_settled(rowless, version({}), topic=TOPIC)
@@ -84,7 +87,7 @@ def test_a_retracted_upload_is_hidden_with_the_places_of_its_rows() -> None:
     commanded = Commanded(retracted={"U": SPAN})
     assert is_due(version({}), {}, commanded, topic=TOPIC)
     found = after({}, commanded=commanded)
-    assert found == {"U": Hidden(reason=Reason.RETRACTED, ranges=SPAN)}
+    assert found == {"U": HiddenUpload(reason=Reason.RETRACTED, ranges=SPAN)}
     assert not is_due(version(found), {}, commanded, topic=TOPIC)
 
 
@@ -104,7 +107,7 @@ def test_a_replaced_upload_and_its_replacement_are_never_both_seen_or_both_gone(
     events: list[tuple[str, str]],
 ) -> None:
     # B and C replace A, which is visible from the start.
-    hidden: dict[str, Hidden] = {}
+    hidden: dict[str, HiddenUpload] = {}
     progress: dict[str, Progress] = {}
     rows = {"A"}
     retracted: dict[str, Any] = {}
@@ -165,7 +168,7 @@ def test_a_command_waits_until_a_version_obeys_it() -> None:
     assert known.pending("trades") == Commanded(retracted={"U": SPAN}, cancelled={"V"})
     assert not known.pending("quotes")
     assert known.resume("trades") == {0: 4}
-    obeyed = {"U": Hidden(reason=Reason.RETRACTED), "V": Hidden(reason=Reason.LOADING)}
+    obeyed = {"U": HiddenUpload(reason=Reason.RETRACTED), "V": HiddenUpload(reason=Reason.LOADING)}
     known.settle("trades", version(obeyed), settled=frozenset())
     assert known.pending("trades") == Commanded(cancelled={"V"})
     known.settle("trades", version({}), settled={"V"})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from iceberg_sink.uploads.statuses import Statuses, earliest_resume
 from iceberg_sink.uploads.visibility import (
     Commanded,
-    Place,
+    TopicProgress,
     arrivals,
     hidden_after,
     is_due,
@@ -20,15 +20,15 @@ from k2common.domain.progress import Progress
 from k2common.schemas.datasets import STATUS, TRADES
 from k2common.settings.kafka import KafkaSettings
 from k2common.testing.iceberg import first_version, trade_rows
-from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.hidden import HiddenUpload, OffsetRange, Reason
 from k2common.versions.version import Version
 
 TOPIC = TRADES.topic.name
 PARTITIONS = 2
 
 
-def at(offsets: dict[int, int]) -> Place:
-    return Place(topic=TOPIC, epoch=0, offsets=offsets)
+def at(offsets: dict[int, int]) -> TopicProgress:
+    return TopicProgress(topic=TOPIC, epoch=0, offsets=offsets)
 
 
 def status(upload: str, index: int, **fields: Any) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _holds(span: OffsetRange, place: tuple[int, int]) -> bool:
 
 def test_only_loading_is_ever_taken_back() -> None:
     reasons = [Reason.FAILED, Reason.CANCELLED, Reason.REPLACED, Reason.RETRACTED]
-    hidden = {str(reason): Hidden(reason=reason) for reason in reasons}
+    hidden = {str(reason): HiddenUpload(reason=reason) for reason in reasons}
     done = {upload: Progress(upload_id=upload, dataset="trades", chunks=0) for upload in hidden}
     assert hidden_after(hidden, {}, done, Commanded(), place=at({})) == hidden
 
@@ -174,7 +174,7 @@ def test_offsets_of_an_older_epoch_cover_nothing_of_a_newer_one() -> None:
     version = first_version(TRADES.table)
     assert not is_settled(progress, version, topic=TOPIC)
     assert hidden_after({}, {"U1": ()}, {"U1": progress}, Commanded(), place=at({0: 99})) == {
-        "U1": Hidden(reason=Reason.LOADING)
+        "U1": HiddenUpload(reason=Reason.LOADING)
     }
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ingest_gateway.body import limits as limits_module
 from ingest_gateway.body.limits import Guard, Limits
 from ingest_gateway.body.multipart import Form
-from ingest_gateway.body.spool import Received
+from ingest_gateway.body.spool import ReceivedBody
 from ingest_gateway.body.zips import unzipped
 from ingest_gateway.uploads.dry_run import detected, trial
 from ingest_gateway.uploads.reject_reports import mended
@@ -85,10 +85,10 @@ def test_a_form_without_a_boundary_is_refused() -> None:
         Form("multipart/form-data")
 
 
-def received(folder: Path, data: bytes) -> Received:
+def received(folder: Path, data: bytes) -> ReceivedBody:
     path = folder / "body"
     path.write_bytes(data)
-    return Received(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return ReceivedBody(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def zip_of(**members: bytes) -> bytes:

@@ -14,7 +14,7 @@ from ingest_gateway.claims.claims import Claim
 from ingest_gateway.claims.publisher import Publisher
 from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.receipts.metric_updates import count_final
-from ingest_gateway.receipts.receipts import Settled
+from ingest_gateway.receipts.receipts import UploadOutcome
 from ingest_gateway.receipts.tracker import Tracker
 from ingest_gateway.uploads.metric_sources import set_metric_sources
 from ingest_gateway.uploads.reception import Reception
@@ -88,7 +88,7 @@ def test_a_committed_upload_is_timed_by_size_and_phase(registry: CollectorRegist
     metrics = GatewayMetrics(registry)
     progress = Progress(upload_id=UPLOAD, dataset="trades", parsed_at=at(3))
     shown = replace(first_version(TRADES.table), committed_at=at(7))
-    end = Settled(outcome="committed", table=shown, rejects=None)
+    end = UploadOutcome(outcome="committed", table=shown, rejects=None)
     bulk = replace(claim(), chunk_partition=BULK_CHUNK_PARTITIONS[0])
     record = rows(read=10, committed=6, rejected=2, filtered=1, dead_lettered=1)
     for one in (claim(), bulk):
@@ -105,7 +105,7 @@ def test_a_committed_upload_is_timed_by_size_and_phase(registry: CollectorRegist
 def test_rows_of_an_upload_that_failed_are_withheld(registry: CollectorRegistry) -> None:
     metrics = GatewayMetrics(registry)
     progress = Progress(upload_id=UPLOAD, dataset="trades", parsed_at=at(3))
-    end = Settled(outcome="failed", table=None, rejects=None)
+    end = UploadOutcome(outcome="failed", table=None, rejects=None)
     count_final(metrics, rows(read=10, rejected=1), progress, end, claim=claim(), published_at=None)
     assert registry.get_sample_value("k2_rows_finished_total", {"outcome": "withheld"}) == 9
     assert registry.get_sample_value("k2_uploads_finished_total", {"outcome": "failed"}) == 1

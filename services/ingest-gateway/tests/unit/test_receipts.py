@@ -16,7 +16,7 @@ from k2common.layouts.catalogue import layout_named
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import REJECTS, TRADES
 from k2common.testing.iceberg import first_version
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UPLOAD = "01M86KAY8WBQN4BGJ0DGREQQCB"
@@ -81,7 +81,7 @@ END = status(1, terminal=True)
 def commit(
     tracker: Tracker, table: str, number: int, offsets: Mapping[int, int], reason: Reason | None = None
 ) -> None:
-    hidden = {} if reason is None else {UPLOAD: Hidden(reason=reason)}
+    hidden = {} if reason is None else {UPLOAD: HiddenUpload(reason=reason)}
     version = first_version(table)
     for _ in range(number):
         version = version.successor(now=NOW, offsets=offsets, hidden=hidden)
@@ -279,7 +279,7 @@ def test_the_first_version_that_shows_is_found_in_whatever_order_they_came(
     made = {}
     version = first_version(TRADES.table)
     for number in range(1, 9):
-        hidden = {UPLOAD: Hidden(reason=Reason.LOADING)} if number in hiding else {}
+        hidden = {UPLOAD: HiddenUpload(reason=Reason.LOADING)} if number in hiding else {}
         version = version.successor(now=NOW, offsets={0: 10 * number}, hidden=hidden)
         made[number] = version
     for number in [*numbers, *numbers[:3]]:

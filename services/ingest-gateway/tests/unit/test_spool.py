@@ -10,7 +10,7 @@ import zstandard
 from ingest_gateway.body.decompression import UNPACKERS
 from ingest_gateway.body.digests import ContentDigest
 from ingest_gateway.body.limits import Limits
-from ingest_gateway.body.spool import Received, Spool, StoredBody
+from ingest_gateway.body.spool import ReceivedBody, Spool, StoredBody
 from k2common.http.problems import Problem
 from k2common.runtime.blocking import Blocking
 
@@ -42,7 +42,7 @@ async def body(*parts: bytes, broken: bool = False) -> AsyncIterator[bytes]:
         raise ConnectionResetError
 
 
-async def receive(spool: Spool, parts: AsyncIterator[bytes], *, encoding: str = "identity") -> Received:
+async def receive(spool: Spool, parts: AsyncIterator[bytes], *, encoding: str = "identity") -> ReceivedBody:
     return await spool.receive(parts, unpacker=UNPACKERS[encoding](), expected=ContentDigest(None))
 
 

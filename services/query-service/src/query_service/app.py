@@ -33,7 +33,7 @@ from k2common.runtime.service import Runtime, Service
 from k2common.schemas.datasets import COMMITS, VERSIONED_TABLES
 from k2common.settings.service import HttpSettings
 
-from query_service.answers.answer_context import Parts
+from query_service.answers.answer_context import AnswerDependencies
 from query_service.answers.documentation import READING, problems
 from query_service.answers.page_tokens import PageTokens
 from query_service.answers.planning import Planner
@@ -127,10 +127,10 @@ def parts_of(
     sandbox: Sandbox | None = None,
     archive: Archive | None = None,
     first_reads: FirstReads | None = None,
-) -> Parts:
+) -> AnswerDependencies:
     """What the endpoints work with, of what was opened for them."""
     planner = Planner(reader=reader, blocking=blocking)
-    return Parts(
+    return AnswerDependencies(
         reader=reader,
         queries=queries,
         planner=planner,
@@ -145,7 +145,7 @@ def parts_of(
     )
 
 
-def application(parts: Parts, runtime: Runtime, http: HttpSettings) -> FastAPI:
+def application(parts: AnswerDependencies, runtime: Runtime, http: HttpSettings) -> FastAPI:
     """All endpoints with what every HTTP service has."""
     app = DocumentedApi(
         title="K2 query-service",

@@ -6,14 +6,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from query_service.answers import parameters
-from query_service.answers.answer_context import Parts, meta_of, whole_list
+from query_service.answers.answer_context import AnswerDependencies, meta_of, whole_list
 from query_service.answers.documentation import answers, page_of
 from query_service.catalogue import versions as catalogue
 
 LISTED = answers(page_of("Version"))
 
 
-def routes(parts: Parts) -> APIRouter:
+def routes(parts: AnswerDependencies) -> APIRouter:
     """All endpoints."""
     router = APIRouter(prefix="/v1")
 

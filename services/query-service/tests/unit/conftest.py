@@ -17,7 +17,7 @@ from k2common.settings.engine import EngineSettings
 from k2common.settings.service import HttpSettings
 from k2common.testing.iceberg import folder_catalog
 from pydantic import SecretStr
-from query_service.answers.answer_context import Parts
+from query_service.answers.answer_context import AnswerDependencies
 from query_service.app import application, parts_of
 from query_service.metrics import QueryMetrics
 from query_service.settings import QuerySettings
@@ -47,7 +47,7 @@ def runtime() -> Runtime:
 
 
 @pytest.fixture
-def parts(catalog: Catalog, engine: Engine, runtime: Runtime) -> Iterator[Parts]:
+def parts(catalog: Catalog, engine: Engine, runtime: Runtime) -> Iterator[AnswerDependencies]:
     queries, blocking = Queries(engine, SMALL), Blocking(workers=2)
     metrics = QueryMetrics(runtime.metrics)
     yield parts_of(
@@ -62,7 +62,7 @@ def parts(catalog: Catalog, engine: Engine, runtime: Runtime) -> Iterator[Parts]
 
 
 @pytest.fixture
-async def client(parts: Parts, runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
+async def client(parts: AnswerDependencies, runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
     """The endpoints; each request sees the newest versions."""
     transport = httpx.ASGITransport(application(parts, runtime, HttpSettings(port=8004)))
 

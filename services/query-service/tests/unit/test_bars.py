@@ -18,7 +18,7 @@ from k2common.engine.scan import Filter
 from k2common.iceberg.catalogs.catalog import Catalog
 from k2common.schemas.datasets import TRADES
 from k2common.testing.rows import append_rows
-from query_service.answers.answer_context import Parts, resolved
+from query_service.answers.answer_context import AnswerDependencies, resolved
 from query_service.bars.bars import SCHEMA, Bars, Question
 from query_service.bars.timeframes import parse_timeframe
 from query_service.trades.conditions import rule_of
@@ -162,7 +162,9 @@ def generated(seed: int, *, count: int, first: str, last: str, ties: bool = True
     return trades
 
 
-async def bars(parts: Parts, timeframe: str, *, page: int = 10_000, **given: Any) -> list[dict[str, Any]]:
+async def bars(
+    parts: AnswerDependencies, timeframe: str, *, page: int = 10_000, **given: Any
+) -> list[dict[str, Any]]:
     """All bars of the newest version, page by page."""
     wanted = given.pop("wanted", Filter())
     question = Question(
@@ -207,7 +209,7 @@ DST = {"first": "2014-04-03T20:00Z", "last": "2014-04-08T09:00Z"}
     ],
 )
 async def test_bars_across_a_change_of_clocks(
-    catalog: Catalog, parts: Parts, timeframe: str, page: int
+    catalog: Catalog, parts: AnswerDependencies, timeframe: str, page: int
 ) -> None:
     trades = generated(1, count=400, **DST)
     append_rows(catalog, TRADES, trades)
@@ -254,7 +256,9 @@ def bhp() -> list[dict[str, Any]]:
     return trades
 
 
-async def test_bars_of_a_day_of_bhp(catalog: Catalog, parts: Parts, bhp: list[dict[str, Any]]) -> None:
+async def test_bars_of_a_day_of_bhp(
+    catalog: Catalog, parts: AnswerDependencies, bhp: list[dict[str, Any]]
+) -> None:
     append_rows(catalog, TRADES, bhp)
     sessions = sydney_sessions(date(2014, 3, 10), date(2014, 3, 12))
     on_market = [trade for trade in bhp if not trade["flags"]]
@@ -286,7 +290,9 @@ async def test_bars_of_a_day_of_bhp(catalog: Catalog, parts: Parts, bhp: list[di
 
 
 @pytest.mark.parametrize("timeframe", ["1Hour", "tick:7", "volume:12345.6", "dollar:1000000"])
-async def test_bars_do_not_depend_on_where_rows_lie(catalog: Catalog, parts: Parts, timeframe: str) -> None:
+async def test_bars_do_not_depend_on_where_rows_lie(
+    catalog: Catalog, parts: AnswerDependencies, timeframe: str
+) -> None:
     trades = generated(2, count=300, first="2014-03-11T00:00Z", last="2014-03-11T08:00Z")
     append_rows(catalog, TRADES, trades)
     shuffled = [{**trade, "symbol": "RIO"} for trade in trades]

@@ -13,7 +13,7 @@ from k2common.domain.time import format_datetime
 from k2common.http.negotiation import MEDIA_TYPES
 from k2common.http.parameters import integer, invalid, require_known
 from k2common.http.problems import FieldError, Problem
-from k2common.http.streaming import Streamed
+from k2common.http.streaming import StreamedResponse
 from k2common.http.tokens import TokenMaker
 from k2common.iceberg.reading.as_of import resolve
 from k2common.iceberg.reading.reader import VersionReader
@@ -131,7 +131,7 @@ class Routes:
             blocking=self.blocking,
         )
         headers = {"X-K2-Version": session.version}
-        return Streamed(
+        return StreamedResponse(
             self._lines(session, replay, cursor),
             reader_seconds=self.reader_seconds,
             media_type=MEDIA_TYPES["ndjson"],

@@ -62,7 +62,7 @@ class Poison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
+class DecodedRecords:
     """`rows` are in fetch order and carry `kafka_partition` and `kafka_offset`.
 
     `redriven` are the partitions and offsets of those that were dead letters once.
@@ -82,7 +82,7 @@ class RecordDecoder:
 
     def decode(
         self, batches: Sequence[FetchedBatch], schemas: Schemas, refused: Mapping[int, str] | None = None
-    ) -> Decoded:
+    ) -> DecodedRecords:
         """Rows and poison of `batches`.
 
         A schema of None is one that cannot be read, since the registry does not know it or for the reason
@@ -108,7 +108,7 @@ class RecordDecoder:
                 tables.append(table)
         # In one piece, for whoever sorts them holds the pieces beside it otherwise.
         rows = pa.concat_tables(tables).combine_chunks() if tables else self.schema.empty_table()
-        return Decoded(rows=rows, poison=poison, redriven=redriven)
+        return DecodedRecords(rows=rows, poison=poison, redriven=redriven)
 
     def _fast(
         self,
@@ -175,7 +175,7 @@ class RecordDecoder:
         section: memoryview,
         schemas: Schemas,
         refused: Mapping[int, str],
-    ) -> Decoded:
+    ) -> DecodedRecords:
         records = [
             record
             for record in read_records(section, batch.base_offset)
@@ -197,7 +197,7 @@ class RecordDecoder:
                 continue
             if any(name == REDRIVEN_HEADER for name, _ in record.headers):
                 redriven.append((batch.partition, record.offset))
-        return Decoded(rows=pa.concat_tables(tables), poison=poison, redriven=redriven)
+        return DecodedRecords(rows=pa.concat_tables(tables), poison=poison, redriven=redriven)
 
     def _one(self, record: Record, partition: int, schemas: Schemas, refused: Mapping[int, str]) -> pa.Table:
         schema_id = framed_schema_id(record.value)

@@ -27,7 +27,7 @@ EPOCH_DAY = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
+class ColumnBound:
     """A decimal column compared with a value by one of OPERATORS; null is on no side of any value."""
 
     column: str
@@ -52,7 +52,7 @@ class Filter:
     exclude_conditions: Sequence[str] = ()
     any_conditions: Sequence[str] = ()
     sides: Sequence[str] = ()
-    bounds: Sequence[Bound] = ()
+    bounds: Sequence[ColumnBound] = ()
     clock: str = "ts_event_ns"
 
     @property
@@ -231,7 +231,7 @@ def _one_of(column: str, values: Sequence[str], parameters: Parameters) -> Seque
     return [f"{column} IN ({', '.join(parameters.bind(value) for value in values)})"]
 
 
-def _compared(bound: Bound, dataset: Dataset | OwnTable, parameters: Parameters) -> str:
+def _compared(bound: ColumnBound, dataset: Dataset | OwnTable, parameters: Parameters) -> str:
     if bound.column not in _columns(dataset.schema):
         raise KeyError(f"{dataset.name} has no column {bound.column}")
     value = f"CAST({parameters.bind(bound.value)} AS {DECIMAL})"

@@ -15,10 +15,10 @@ from k2common.query import timings
 from k2common.query.admission import BEGUN
 
 BODY_MESSAGES = 8
-__all__ = ("Attended", "ReaderTooSlow", "Streamed")
+__all__ = ("Attended", "ReaderTooSlow", "StreamedResponse")
 
 
-class Streamed(Response):
+class StreamedResponse(Response):
     """A body in parts, as they are made.
 
     The headers are sent with the first part, so that what fails before it is answered as any other problem.

@@ -32,7 +32,7 @@ class CutPosition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
+class ChunkCut:
     """One chunk, and where the next one begins."""
 
     start: CutPosition
@@ -51,7 +51,7 @@ class Header:
 
 def cut(
     file: BinaryIO, start: CutPosition, *, delimiter: str, chunk_bytes: int = CHUNK_BYTES
-) -> Iterator[Cut]:
+) -> Iterator[ChunkCut]:
     """The chunks from `start` to the file's end, each of whole records and at least one.
 
     A chunk is larger than `chunk_bytes` only where a single record is. Raises RecordError for a record longer
@@ -76,7 +76,7 @@ def cut(
             byte=position.byte + len(payload),
             line=position.line + payload.count(b"\n"),
         )
-        yield Cut(start=position, payload=payload, after=after)
+        yield ChunkCut(start=position, payload=payload, after=after)
         position = after
 
 

@@ -51,7 +51,7 @@ class UnparseableError(RecordError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parsed:
+class ParsedChunk:
     """What became of the records of a chunk; `rows_read` is the sum of the other counts.
 
     `rows` and `rejects` have the columns of their datasets; columns of few values are dictionary arrays.
@@ -76,7 +76,7 @@ def parse(
     first_line: int,
     spec: UploadSpec,
     instruments: InstrumentIndex | None,
-) -> Parsed:
+) -> ParsedChunk:
     """Parse a chunk whose first byte and physical line are given; `header` is the file's header record.
 
     Raises RecordError, and nothing else, for a chunk that cannot be read at all.
@@ -98,7 +98,7 @@ def _parse(
     first_line: int,
     spec: UploadSpec,
     instruments: InstrumentIndex | None,
-) -> Parsed:
+) -> ParsedChunk:
     names = layout.columns if header is None else header_names(header, layout)
     cells = read_cells(
         payload,
@@ -118,7 +118,7 @@ def _parse(
     rejected = int(bad.sum())
     if rejected:
         rows = rows.filter(pa.array(~bad))
-    return Parsed(
+    return ParsedChunk(
         rows=rows,
         rejects=_rejects(cells, spec, layout.encoding, first_byte=first_byte, first_line=first_line),
         rows_read=cells.rows + filtered,

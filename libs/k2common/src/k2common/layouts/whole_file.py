@@ -8,7 +8,7 @@ from typing import BinaryIO
 from k2common.layouts.cutter import CHUNK_BYTES, CutPosition, Header, cut
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import Parsed, parse
+from k2common.layouts.parser import ParsedChunk, parse
 from k2common.layouts.upload import UploadSpec
 
 
@@ -20,7 +20,7 @@ def parsed_chunks(
     spec: UploadSpec,
     instruments: InstrumentIndex | None,
     chunk_bytes: int = CHUNK_BYTES,
-) -> Iterator[Parsed]:
+) -> Iterator[ParsedChunk]:
     """Yield what `parse` makes of each chunk; holds one in memory.
 
     Raises UnparseableError when the layout cannot read the file, RecordError for a record that is too long.

@@ -25,7 +25,7 @@ class TooManyAtOnce(TransientError):
     """This caller alone has as much waiting as one may have."""
 
 
-class Gate:
+class AdmissionQueue:
     """Lets `width` in at once and `waiting` more wait; one caller may have half of the waiting places.
 
     At most `per_caller` of one caller are inside at once.

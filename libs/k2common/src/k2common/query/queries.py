@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from k2common.engine.connection import Engine, Query
 from k2common.observability.metrics import CollectorRegistry
-from k2common.query.admission import Gate
+from k2common.query.admission import AdmissionQueue
 from k2common.query.query_metrics import QueriesMetrics
 from k2common.query.timings import step
 from k2common.runtime.blocking import Blocking
@@ -78,7 +78,7 @@ class Queries:
             await asyncio.shield(self._closing.run(query.close))
 
     @asynccontextmanager
-    async def _turn(self, gate: Gate) -> AsyncIterator[None]:
+    async def _turn(self, gate: AdmissionQueue) -> AsyncIterator[None]:
         async with AsyncExitStack() as entered:
             with self._metrics.waiting_for_turn():
                 await entered.enter_async_context(gate.passed())
@@ -103,8 +103,8 @@ class Queries:
             return task.result()
 
 
-def _gate(width: int, settings: EngineSettings, *, per_caller: int | None = None) -> Gate:
-    return Gate(
+def _gate(width: int, settings: EngineSettings, *, per_caller: int | None = None) -> AdmissionQueue:
+    return AdmissionQueue(
         width=width,
         waiting=settings.max_queued_queries,
         seconds=settings.queue_timeout_seconds,

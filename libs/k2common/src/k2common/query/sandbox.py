@@ -17,7 +17,7 @@ from k2common.engine.budget import MemoryBudget
 from k2common.engine.connection import QueryInterrupted, QueryTooLarge, ValueOutOfRange
 from k2common.engine.statements import StatementRefused
 from k2common.errors import TransientError
-from k2common.query.admission import Gate
+from k2common.query.admission import AdmissionQueue
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.sandbox import SandboxSettings
 
@@ -58,7 +58,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class StatementEnd:
     """How an answer ended: its rows, and whether `limit` cut it off."""
 
     rows: int
@@ -81,7 +81,7 @@ class Sandbox:
         wanted = min(LEAST_MEGABYTES, settings.memory_megabytes)
         self._least = self._budget.least_share(settings.concurrent_statements, wanted=wanted)
         self._warehouse = None if warehouse is None or not warehouse.on_s3 else _told_once(warehouse)
-        self._gate = Gate(
+        self._gate = AdmissionQueue(
             width=settings.concurrent_statements,
             waiting=settings.max_queued_statements,
             seconds=settings.queue_timeout_seconds,
@@ -163,7 +163,7 @@ class Statement:
         self._bytes = 0
         self._late = False
         self.tables: Sequence[str] = ()
-        self.ended: Ended | None = None
+        self.ended: StatementEnd | None = None
 
     async def judge(self, sql: str, views: Set[str]) -> None:
         """Learn `tables`, the views that it reads. Raises StatementRefused."""
@@ -194,7 +194,7 @@ class Statement:
                     limit = self._settings.answer_megabytes
                     raise QueryTooLarge(f"the answer is larger than {limit} megabytes")
                 yield frame[1]
-            self.ended = Ended(**json.loads(frame[1]))
+            self.ended = StatementEnd(**json.loads(frame[1]))
         finally:
             watch.cancel()
 

@@ -16,7 +16,7 @@ from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import wait_or_stop
 from k2common.schemas.datasets import COMMITS
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions.hidden import Amended
+from k2common.versions.hidden import AmendedHiddenUploads
 from k2common.versions.version import Version
 
 REFRESH_SECONDS = 5.0
@@ -73,5 +73,5 @@ async def load_hidden(version: Version, *, blocking: Blocking) -> None:
 
     Raises TransientError when the store does not answer.
     """
-    if isinstance(version.hidden, Amended):
+    if isinstance(version.hidden, AmendedHiddenUploads):
         await blocking.run(version.hidden.load)

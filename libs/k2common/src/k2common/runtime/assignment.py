@@ -23,7 +23,7 @@ Work: TypeAlias = Callable[[asyncio.Event], Awaitable[None]]
 log = get_logger(__name__)
 
 
-class Share:
+class Assignment:
     """Follows the group's assignment; work that fails for good ends the process."""
 
     def __init__(

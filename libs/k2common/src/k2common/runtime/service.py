@@ -31,7 +31,7 @@ from k2common.runtime.connections import BoundedConnection
 from k2common.runtime.metrics import START, ServiceMetrics
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import Retried, delays, untold, wait_or_stop
-from k2common.runtime.startup_app import Door
+from k2common.runtime.startup_app import StartupApp
 from k2common.settings.block import Block
 from k2common.settings.load import effective, load, secrets
 from k2common.settings.service import HttpSettings, ObservabilitySettings, ServiceSettings
@@ -113,7 +113,7 @@ def run_service(
     try:
         with spans_exported(settings.observability, service=name, replica=settings.service.replica):
             metrics = ServiceMetrics(service=name)
-            door = Door(metrics.registry, guard=partial(guard, settings=settings.http))
+            door = StartupApp(metrics.registry, guard=partial(guard, settings=settings.http))
             asyncio.run(_run(settings, build, metrics, door))
     except BaseExceptionGroup as group:
         faults, others = group.split(SetupError)
@@ -128,7 +128,7 @@ def run_service(
     sys.exit(0)
 
 
-async def _run(settings: Settings, build: Build[Settings], metrics: ServiceMetrics, door: Door) -> None:
+async def _run(settings: Settings, build: Build[Settings], metrics: ServiceMetrics, door: StartupApp) -> None:
     runtime = Runtime(retried=metrics.retried, skipped=metrics.skipped)
     metrics.tell_parts(lambda: runtime.readiness.parts)
     loop = asyncio.get_running_loop()
@@ -152,7 +152,7 @@ async def _serve(
     runtime: Runtime,
     metrics: ServiceMetrics,
     *,
-    door: Door,
+    door: StartupApp,
 ) -> None:
     config = server_config(
         door,
@@ -196,7 +196,7 @@ async def _work(
     runtime: Runtime,
     metrics: ServiceMetrics,
     *,
-    door: Door,
+    door: StartupApp,
     answered: asyncio.Event,
 ) -> None:
     """Build the service, again while a dependency is unavailable, and run its loops until stopped."""

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 RETRY_SECONDS = "2"
 
 
-class Door:
+class StartupApp:
     """Answers the probes and /metrics itself, all else with 503, until it is opened to the service.
 
     `guard` is put around these answers; the service has its own.

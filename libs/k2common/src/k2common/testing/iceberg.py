@@ -18,7 +18,7 @@ from k2common.iceberg.files.data_files import write
 from k2common.iceberg.versions.documents import head_version
 from k2common.schemas.datasets import TRADES, VERSIONS
 from k2common.settings.iceberg import IcebergSettings
-from k2common.versions.hidden import Hidden
+from k2common.versions.hidden import HiddenUpload
 from k2common.versions.version import Version
 
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -88,7 +88,7 @@ def trades_proposal(
     *,
     expected: int | None,
     partition: int = 0,
-    hidden: dict[str, Hidden] | None = None,
+    hidden: dict[str, HiddenUpload] | None = None,
     now: datetime = START,
 ) -> Proposal:
     """Append the rows of one partition, or only move its visibility when there are none."""
@@ -117,7 +117,7 @@ def append_trades(
     upload: str = "U1",
     days: int = 1,
     retention: Retention | None = None,
-    hidden: dict[str, Hidden] | None = None,
+    hidden: dict[str, HiddenUpload] | None = None,
     now: datetime = START,
 ) -> CommitResult:
     """One sink step: read the table's offset, write that many rows from there, commit."""

@@ -35,7 +35,7 @@ class OffsetRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hidden:
+class HiddenUpload:
     """An upload that is not shown, where its rows lie as far as known, and the upload that replaced it."""
 
     reason: Reason
@@ -56,16 +56,16 @@ class Hidden:
         }
 
 
-Files: TypeAlias = Callable[[str], Mapping[str, Hidden]]
+Files: TypeAlias = Callable[[str], Mapping[str, HiddenUpload]]
 """The hidden uploads in the file at a location."""
 
 
-def unread(location: str) -> Mapping[str, Hidden]:
+def unread(location: str) -> Mapping[str, HiddenUpload]:
     """For documents of which nothing is asked that their files tell."""
     raise RuntimeError(f"{location} cannot be read from here")
 
 
-class Amended(Mapping[str, Hidden]):
+class AmendedHiddenUploads(Mapping[str, HiddenUpload]):
     """The hidden uploads in the file at `location` but for the `changes`; None: hidden no more.
 
     The file is read when the changes do not answer. Then each method may raise what `files` raises.
@@ -73,12 +73,12 @@ class Amended(Mapping[str, Hidden]):
 
     __slots__ = ("_files", "changes", "location")
 
-    def __init__(self, location: str, changes: Mapping[str, Hidden | None], files: Files) -> None:
+    def __init__(self, location: str, changes: Mapping[str, HiddenUpload | None], files: Files) -> None:
         self.location = location
         self.changes = changes
         self._files = files
 
-    def __getitem__(self, upload_id: str) -> Hidden:
+    def __getitem__(self, upload_id: str) -> HiddenUpload:
         entry = self.changes[upload_id] if upload_id in self.changes else self._filed[upload_id]
         if entry is None:
             raise KeyError(upload_id)
@@ -91,14 +91,17 @@ class Amended(Mapping[str, Hidden]):
         return len(self._whole())
 
     # The ones that mappings have look each entry up by itself.
-    def items(self) -> ItemsView[str, Hidden]:
+    def items(self) -> ItemsView[str, HiddenUpload]:
         return self._whole().items()
 
-    def values(self) -> ValuesView[Hidden]:
+    def values(self) -> ValuesView[HiddenUpload]:
         return self._whole().values()
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Amended) and (other.location, other.changes) == (self.location, self.changes):
+        if isinstance(other, AmendedHiddenUploads) and (other.location, other.changes) == (
+            self.location,
+            self.changes,
+        ):
             return True
         return super().__eq__(other)
 
@@ -108,42 +111,42 @@ class Amended(Mapping[str, Hidden]):
         """Read the file now, in a worker thread, so that nothing below has to."""
         self._files(self.location)
 
-    def amended(self, hidden: Mapping[str, Hidden]) -> Amended:
+    def amended(self, hidden: Mapping[str, HiddenUpload]) -> AmendedHiddenUploads:
         """`hidden` by the same file."""
-        if isinstance(hidden, Amended) and hidden.location == self.location:
+        if isinstance(hidden, AmendedHiddenUploads) and hidden.location == self.location:
             return hidden
         filed = self._filed
-        changes: dict[str, Hidden | None] = {u: None for u in filed if u not in hidden}
+        changes: dict[str, HiddenUpload | None] = {u: None for u in filed if u not in hidden}
         changes |= {u: entry for u, entry in hidden.items() if not _is_same(filed.get(u), entry)}
-        return Amended(self.location, changes, self._files)
+        return AmendedHiddenUploads(self.location, changes, self._files)
 
-    def _whole(self) -> dict[str, Hidden]:
+    def _whole(self) -> dict[str, HiddenUpload]:
         both = {**self._filed, **self.changes}
         return {upload: entry for upload, entry in both.items() if entry is not None}
 
     @property
-    def _filed(self) -> Mapping[str, Hidden]:
+    def _filed(self) -> Mapping[str, HiddenUpload]:
         return self._files(self.location)
 
 
-def to_json(hidden: Mapping[str, Hidden]) -> dict[str, Any]:
+def to_json(hidden: Mapping[str, HiddenUpload]) -> dict[str, Any]:
     """The part of a version's document that says what it hides."""
-    if not isinstance(hidden, Amended):
+    if not isinstance(hidden, AmendedHiddenUploads):
         return {"hidden": {upload: entry.to_json() for upload, entry in hidden.items()}}
     changes = {upload: entry and entry.to_json() for upload, entry in hidden.changes.items()}
     return {"hidden": changes, "hidden_in": hidden.location}
 
 
-def from_json(document: Mapping[str, Any], files: Files) -> Mapping[str, Hidden]:
+def from_json(document: Mapping[str, Any], files: Files) -> Mapping[str, HiddenUpload]:
     """What `to_json` made; no file is read for it."""
     location = document.get("hidden_in")
     if location is None:
         return entries(document["hidden"])
     gone = dict.fromkeys(upload for upload, entry in document["hidden"].items() if entry is None)
-    return Amended(location, gone | entries(document["hidden"]), files)
+    return AmendedHiddenUploads(location, gone | entries(document["hidden"]), files)
 
 
-def entries(document: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Hidden]:
+def entries(document: Mapping[str, Mapping[str, Any] | None]) -> dict[str, HiddenUpload]:
     """Uploads and what `Hidden.to_json` made of each; those of None are left out."""
     return dict(
         _entry(upload, entry["reason"], tuple(map(tuple, entry["ranges"])), entry.get("by"))
@@ -155,12 +158,12 @@ def entries(document: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Hidde
 @lru_cache(maxsize=65_536)
 def _entry(
     upload: str, reason: str, ranges: tuple[tuple[int, int, int, int], ...], by: str | None
-) -> tuple[str, Hidden]:
+) -> tuple[str, HiddenUpload]:
     # The same objects for the same entry: thousands of versions are held, and most hide the same uploads.
     places = (OffsetRange(epoch=e, partition=p, first=first, end=end) for e, p, first, end in ranges)
-    return upload, Hidden(reason=Reason(reason), ranges=tuple(places), by=by)
+    return upload, HiddenUpload(reason=Reason(reason), ranges=tuple(places), by=by)
 
 
-def _is_same(known: Hidden | None, entry: Hidden) -> bool:
+def _is_same(known: HiddenUpload | None, entry: HiddenUpload) -> bool:
     # Most are the very objects of the file.
     return known is entry or known == entry

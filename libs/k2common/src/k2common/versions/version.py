@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from k2common.errors import RecordError
-from k2common.versions.hidden import Files, Hidden, from_json, to_json, unread
+from k2common.versions.hidden import Files, HiddenUpload, from_json, to_json, unread
 
 TICK = timedelta(microseconds=1)
 MARKET = "market."
@@ -35,7 +35,7 @@ class Version:
     schema_id: int
     epoch: int
     offsets: Mapping[int, int]
-    hidden: Mapping[str, Hidden] = field(default_factory=dict)
+    hidden: Mapping[str, HiddenUpload] = field(default_factory=dict)
     gone: tuple[tuple[int, int], ...] = ()
     resume: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     ended: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
@@ -88,7 +88,9 @@ class Version:
             state=document.get("state"),
         )
 
-    def successor(self, *, now: datetime, offsets: Mapping[int, int], hidden: Mapping[str, Hidden]) -> Self:
+    def successor(
+        self, *, now: datetime, offsets: Mapping[int, int], hidden: Mapping[str, HiddenUpload]
+    ) -> Self:
         """The next version: its time is later than this one's even if the clock went back.
 
         Raises ValueError when an offset would go back.

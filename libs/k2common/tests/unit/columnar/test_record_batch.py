@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from k2common.columnar import decode
 from k2common.columnar.arrow import arrow_schema
-from k2common.columnar.decode import Decoded, RecordDecoder, SchemasNeeded
+from k2common.columnar.decode import DecodedRecords, RecordDecoder, SchemasNeeded
 from k2common.columnar.encode import RecordEncoder
 from k2common.columnar.record_batch import (
     EncodedBatch,
@@ -96,7 +96,7 @@ def fetched(batches: Sequence[EncodedBatch]) -> list[FetchedBatch]:
     return result
 
 
-def decoded(batches: Sequence[FetchedBatch]) -> Decoded:
+def decoded(batches: Sequence[FetchedBatch]) -> DecodedRecords:
     return RecordDecoder(ARROW).decode(batches, {SCHEMA_ID: SCHEMA})
 
 

@@ -15,13 +15,13 @@ from k2common.iceberg.reading.rows import read_rows
 from k2common.schemas.datasets import TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.testing.iceberg import append_trades, folder_catalog
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from k2common.versions.version import Version
 
-LOADING = Hidden(reason=Reason.LOADING)
-RETRACTED = Hidden(reason=Reason.RETRACTED)
+LOADING = HiddenUpload(reason=Reason.LOADING)
+RETRACTED = HiddenUpload(reason=Reason.RETRACTED)
 Row = tuple[str, int, int]
-COMMITS: list[tuple[int, str, int, dict[str, Hidden]]] = [
+COMMITS: list[tuple[int, str, int, dict[str, HiddenUpload]]] = [
     (5, "U1", 0, {}),
     (3, "U2", 0, {"U2": LOADING}),
     (4, "U2", 1, {"U2": LOADING}),

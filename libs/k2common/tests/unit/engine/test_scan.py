@@ -18,7 +18,7 @@ from k2common.iceberg.reading.reader import VersionReader
 from k2common.schemas.datasets import QUOTES, TRADES
 from k2common.settings.engine import EngineSettings
 from k2common.testing.iceberg import START_US, append_trades, folder_catalog
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 
 ALL = Filter()
 
@@ -49,7 +49,7 @@ def found(engine: Engine, scan: Scan, wanted: Filter = ALL) -> list[dict[str, An
 
 def test_each_version_gives_its_own_rows(catalog: Catalog, engine: Engine) -> None:
     append_trades(catalog, 5, upload="U1")
-    append_trades(catalog, 3, upload="U2", hidden={"U2": Hidden(reason=Reason.LOADING)})
+    append_trades(catalog, 3, upload="U2", hidden={"U2": HiddenUpload(reason=Reason.LOADING)})
     append_trades(catalog, 2, upload="U3", partition=1, days=2, hidden={})
     uploads = [[row["upload_id"] for row in found(engine, scan_of(catalog, number))] for number in (1, 2, 3)]
     assert uploads[0] == ["U1"] * 5

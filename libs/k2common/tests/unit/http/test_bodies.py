@@ -14,7 +14,7 @@ from k2common.http.app import create_app
 from k2common.http.bodies import MIN_BODY_BYTES, PacedBody
 from k2common.http.openapi import PROBLEM
 from k2common.http.problems import Problem
-from k2common.http.streaming import Streamed
+from k2common.http.streaming import StreamedResponse
 from k2common.runtime.connections import BoundedConnection
 from k2common.runtime.readiness import Readiness
 from k2common.settings.service import HttpSettings
@@ -43,7 +43,7 @@ class Served:
         return JSONResponse({"length": len(await request.body())})
 
     async def stream(self, _: Request) -> Response:
-        return Streamed(self._endless(), reader_seconds=3600, media_type="text/csv")
+        return StreamedResponse(self._endless(), reader_seconds=3600, media_type="text/csv")
 
     async def _endless(self) -> AsyncGenerator[bytes, None]:
         try:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import httpx
 from k2common.http.app import install
-from k2common.http.streaming import Attended, Streamed
+from k2common.http.streaming import Attended, StreamedResponse
 from k2common.runtime.readiness import Readiness
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -26,7 +26,7 @@ async def test_the_work_for_a_stream_ends_with_its_headers() -> None:
             closed.append(True)
 
     async def stream(_: Request) -> Response:
-        return Streamed(parts(), reader_seconds=60, media_type="text/csv", headers={"ETag": "x"})
+        return StreamedResponse(parts(), reader_seconds=60, media_type="text/csv", headers={"ETag": "x"})
 
     async def whole(request: Request) -> Response:
         return JSONResponse({"method": request.method})

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
-from k2common.http.streaming import Attended, ReaderTooSlow, Streamed
+from k2common.http.streaming import Attended, ReaderTooSlow, StreamedResponse
 from k2common.query.admission import BEGUN
 from k2common.testing.virtual_time import in_virtual_time, seconds_passed
 from starlette.types import Message, Receive, Scope, Send
@@ -36,7 +36,7 @@ async def sent(given: Sequence[bytes | Exception], *, stuck: bool = False) -> tu
     async def receive() -> Message:
         raise AssertionError
 
-    answer = Streamed(parts(given, closed), reader_seconds=60, media_type="text/csv")
+    answer = StreamedResponse(parts(given, closed), reader_seconds=60, media_type="text/csv")
     error = None
     try:
         await answer(SCOPE, receive, send)
@@ -69,7 +69,7 @@ async def test_the_work_behind_a_part_knows_whether_the_answer_has_begun() -> No
     async def receive() -> Message:
         raise AssertionError
 
-    answer = Streamed(work(), reader_seconds=60, media_type="text/csv")
+    answer = StreamedResponse(work(), reader_seconds=60, media_type="text/csv")
     await asyncio.create_task(answer(SCOPE, receive, send))
     assert seen == [False, False, True, True]
     assert not BEGUN.get()

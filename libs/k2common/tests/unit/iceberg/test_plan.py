@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
-from k2common.iceberg.reading.plan import Footer, Share, classify, classify_without
-from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.iceberg.reading.plan import FileCoverage, Footer, classify, classify_without
+from k2common.versions.hidden import HiddenUpload, OffsetRange, Reason
 from k2common.versions.version import Version
 
 Row = tuple[str, int, int, int]
@@ -34,7 +34,7 @@ def version_of(
     rows: set[Row], *, epoch: int, offsets: dict[int, int], hidden: set[str], located: bool
 ) -> Version:
     entries = {
-        upload: Hidden(
+        upload: HiddenUpload(
             reason=Reason.LOADING,
             ranges=ranges({row for row in rows if row[0] == upload}) if located else (),
         )
@@ -72,12 +72,12 @@ def test_a_file_is_read_whole_or_left_out_only_if_the_rule_says_so_of_each_row(
     shown = {version.shows(u, epoch=e, partition=p, offset=o) for u, e, p, o in rows}
     share = classify(footer, version)
 
-    if share is Share.ALL:
+    if share is FileCoverage.ALL:
         assert shown == {True}
-    if share is Share.NONE:
+    if share is FileCoverage.NONE:
         assert shown == {False}
     if not hidden and len(rows) == 1:
-        assert share is not Share.SOME
+        assert share is not FileCoverage.SOME
 
 
 @given(
@@ -107,19 +107,19 @@ def test_a_file_gives_a_difference_whole_or_not_at_all_only_if_the_rule_says_so_
         and not without.shows(u, epoch=e, partition=p, offset=o)
         for u, e, p, o in rows
     }
-    if share is Share.ALL:
+    if share is FileCoverage.ALL:
         assert new == {True}
-    if share is Share.NONE:
+    if share is FileCoverage.NONE:
         assert new == {False}
     if len(rows) == 1 and named:
-        assert share is not Share.SOME
+        assert share is not FileCoverage.SOME
 
 
 def test_what_both_versions_hide_alike_is_in_no_difference() -> None:
     rows = {("A", 0, 0, 0), ("B", 0, 0, 1)}
     before = version_of(rows, epoch=0, offsets={0: 2}, hidden={"A"}, located=True)
     after = version_of(rows, epoch=0, offsets={0: 7}, hidden={"A"}, located=True)
-    assert classify_without(footer_of(rows, named=False), after, before) is Share.NONE
+    assert classify_without(footer_of(rows, named=False), after, before) is FileCoverage.NONE
 
 
 def test_a_file_of_another_engine_is_always_filtered() -> None:
@@ -131,4 +131,4 @@ def test_a_file_of_another_engine_is_always_filtered() -> None:
         epoch=0,
         offsets={0: 10},
     )
-    assert classify(Footer(), version) is Share.SOME
+    assert classify(Footer(), version) is FileCoverage.SOME

@@ -10,7 +10,7 @@ from k2common.errors import RecordError
 from k2common.layouts.cutter import header_names
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import Parsed, UnparseableError, parse
+from k2common.layouts.parser import ParsedChunk, UnparseableError, parse
 from k2common.layouts.upload import UploadSpec
 
 SECOND = 1_000_000_000
@@ -45,7 +45,7 @@ def read(
     *,
     instruments: InstrumentIndex | None = None,
     **given: Any,
-) -> Parsed:
+) -> ParsedChunk:
     known = layout if isinstance(layout, Layout) else Layout.parse(json.dumps(layout))
     data = text if isinstance(text, bytes) else text.encode(known.encoding)
     header = None
@@ -68,13 +68,13 @@ def read(
     )
 
 
-def rows(parsed: Parsed) -> list[dict[str, Any]]:
+def rows(parsed: ParsedChunk) -> list[dict[str, Any]]:
     assert parsed.rows_read == parsed.rows_accepted + parsed.rows_rejected + parsed.rows_filtered
     found: list[dict[str, Any]] = parsed.rows.to_pylist()
     return found
 
 
-def codes(parsed: Parsed) -> list[tuple[str | None, str]]:
+def codes(parsed: ParsedChunk) -> list[tuple[str | None, str]]:
     return [(row["column"], row["code"]) for row in parsed.rejects.to_pylist()]
 
 

@@ -12,7 +12,7 @@ from k2common.columnar.encode import RecordEncoder
 from k2common.layouts.catalogue import layout_named
 from k2common.layouts.instruments import InstrumentIndex
 from k2common.layouts.model import Layout
-from k2common.layouts.parser import Parsed, parse
+from k2common.layouts.parser import ParsedChunk, parse
 from k2common.layouts.upload import UploadSpec
 from k2common.schemas.datasets import avro_schema
 
@@ -34,7 +34,7 @@ def spec(layout: Layout, **fields: Any) -> UploadSpec:
     return UploadSpec(**{**known, **fields})
 
 
-def trades(*lines: str | bytes, header: str = HEADER, end: str = "\n", **fields: Any) -> Parsed:
+def trades(*lines: str | bytes, header: str = HEADER, end: str = "\n", **fields: Any) -> ParsedChunk:
     layout = layout_named("k2", dataset="trades")
     encoded = [line.encode() if isinstance(line, str) else line for line in lines]
     payload = b"".join(line + end.encode() for line in encoded)
@@ -49,7 +49,7 @@ def trades(*lines: str | bytes, header: str = HEADER, end: str = "\n", **fields:
     )
 
 
-def asx(text: str, *, name: str = "asx-trades", filename: str = "7078.csv") -> Parsed:
+def asx(text: str, *, name: str = "asx-trades", filename: str = "7078.csv") -> ParsedChunk:
     layout = layout_named(name, dataset=None)
     row = {
         "venue": "XASX",
@@ -69,12 +69,12 @@ def asx(text: str, *, name: str = "asx-trades", filename: str = "7078.csv") -> P
     )
 
 
-def row(parsed: Parsed) -> dict[str, Any]:
+def row(parsed: ParsedChunk) -> dict[str, Any]:
     (only,) = parsed.rows.to_pylist()
     return dict(only)
 
 
-def reject(parsed: Parsed) -> dict[str, Any]:
+def reject(parsed: ParsedChunk) -> dict[str, Any]:
     (only,) = parsed.rejects.to_pylist()
     return dict(only)
 

@@ -6,18 +6,18 @@ import httpx
 import pytest
 from k2common.http.access.hosts import HostGuard
 from k2common.observability.metrics import CollectorRegistry
-from k2common.runtime.startup_app import Door
+from k2common.runtime.startup_app import StartupApp
 from k2common.settings.service import HttpSettings
 from starlette.responses import PlainTextResponse
 
 PATHS = ("/livez", "/readyz", "/metrics", "/v1/uploads", "/")
 
 
-def made() -> Door:
-    return Door(CollectorRegistry(), guard=partial(HostGuard, settings=HttpSettings(port=1)))
+def made() -> StartupApp:
+    return StartupApp(CollectorRegistry(), guard=partial(HostGuard, settings=HttpSettings(port=1)))
 
 
-async def asked(door: Door, method: str, path: str, **headers: str) -> httpx.Response:
+async def asked(door: StartupApp, method: str, path: str, **headers: str) -> httpx.Response:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://127.0.0.1") as http:
         return await http.request(method, path, headers={n.replace("_", "-"): v for n, v in headers.items()})
 

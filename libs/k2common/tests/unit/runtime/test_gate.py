@@ -6,7 +6,7 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from k2common.query.admission import BEGUN, CALLER, Gate, Overloaded, TooManyAtOnce
+from k2common.query.admission import BEGUN, CALLER, AdmissionQueue, Overloaded, TooManyAtOnce
 from k2common.testing.virtual_time import in_virtual_time, seconds_passed
 
 
@@ -23,7 +23,7 @@ async def settle() -> None:
 
 
 async def test_callers_take_turns_however_much_one_of_them_wants() -> None:
-    gate = Gate(width=1, waiting=100, seconds=60)
+    gate = AdmissionQueue(width=1, waiting=100, seconds=60)
     order: list[str] = []
 
     def work(name: str) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -45,7 +45,7 @@ async def test_callers_take_turns_however_much_one_of_them_wants() -> None:
 
 
 async def test_more_than_may_wait_is_refused_and_one_caller_has_half_of_the_places() -> None:
-    gate, leave = Gate(width=1, waiting=4, seconds=60), asyncio.Event()
+    gate, leave = AdmissionQueue(width=1, waiting=4, seconds=60), asyncio.Event()
 
     async def inside() -> None:
         async with gate.passed():
@@ -66,7 +66,7 @@ async def test_more_than_may_wait_is_refused_and_one_caller_has_half_of_the_plac
 
 @in_virtual_time
 async def test_a_turn_that_does_not_come_in_time_is_given_up() -> None:
-    gate = Gate(width=1, waiting=4, seconds=10)
+    gate = AdmissionQueue(width=1, waiting=4, seconds=10)
     async with gate.passed():
         with pytest.raises(Overloaded):
             async with gate.passed():
@@ -78,7 +78,7 @@ async def test_a_turn_that_does_not_come_in_time_is_given_up() -> None:
 
 @in_virtual_time
 async def test_an_answer_that_has_begun_is_not_cut_off_but_waits_its_turn() -> None:
-    gate, leave, done = Gate(width=1, waiting=1, seconds=10), asyncio.Event(), []
+    gate, leave, done = AdmissionQueue(width=1, waiting=1, seconds=10), asyncio.Event(), []
 
     async def holds() -> None:
         async with gate.passed():
@@ -103,7 +103,7 @@ async def test_an_answer_that_has_begun_is_not_cut_off_but_waits_its_turn() -> N
 
 
 async def test_a_caller_who_goes_leaves_its_place_to_the_next() -> None:
-    gate, order = Gate(width=1, waiting=10, seconds=60), []
+    gate, order = AdmissionQueue(width=1, waiting=10, seconds=60), []
 
     async def inside(name: str) -> None:
         async with gate.passed():
@@ -127,7 +127,7 @@ async def test_a_caller_who_goes_leaves_its_place_to_the_next() -> None:
 
 
 async def test_one_caller_has_so_many_places_inside_and_the_rest_are_for_others() -> None:
-    gate, leave = Gate(width=3, waiting=10, seconds=60, per_caller=2), asyncio.Event()
+    gate, leave = AdmissionQueue(width=3, waiting=10, seconds=60, per_caller=2), asyncio.Event()
 
     async def inside() -> None:
         async with gate.passed():
@@ -146,7 +146,7 @@ async def test_one_caller_has_so_many_places_inside_and_the_rest_are_for_others(
 
 @in_virtual_time
 async def test_a_caller_who_has_all_its_places_is_told_so() -> None:
-    gate = Gate(width=2, waiting=10, seconds=10, per_caller=1)
+    gate = AdmissionQueue(width=2, waiting=10, seconds=10, per_caller=1)
     async with gate.passed():
         with pytest.raises(TooManyAtOnce):
             async with gate.passed():

@@ -9,7 +9,7 @@ from k2common.observability.metrics import CollectorRegistry, Declarations
 from k2common.runtime.metrics import START, ServiceMetrics
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import until_stopped
-from k2common.runtime.startup_app import Door
+from k2common.runtime.startup_app import StartupApp
 
 
 async def test_a_service_that_waits_at_its_start_gives_its_metrics() -> None:
@@ -17,7 +17,7 @@ async def test_a_service_that_waits_at_its_start_gives_its_metrics() -> None:
     readiness.waiting(START, "Kafka is unavailable")
     metrics.tell_parts(lambda: readiness.parts)
     metrics.retried(START)
-    door = Door(metrics.registry, guard=lambda app: app)
+    door = StartupApp(metrics.registry, guard=lambda app: app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://k2") as client:
         assert (await client.get("/v1/anything")).status_code == 503
         text = (await client.get("/metrics")).text

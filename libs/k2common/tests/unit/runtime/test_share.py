@@ -7,7 +7,7 @@ from typing import Any, Self
 import pytest
 from k2common.kafka.consumer import Place
 from k2common.runtime import assignment as share
-from k2common.runtime.assignment import Share, Work
+from k2common.runtime.assignment import Assignment, Work
 from k2common.runtime.readiness import Readiness
 from k2common.runtime.retry import lasting
 from k2common.settings.kafka import KafkaSettings
@@ -45,7 +45,7 @@ async def test_the_others_end_before_the_partitions_are_given_away(monkeypatch: 
     ended.clear()
     monkeypatch.setattr(share, "Membership", Member)
     works: dict[str, Work] = {"fails": fails, "lasts": lasts}
-    made = Share(
+    made = Assignment(
         KafkaSettings(bootstrap_servers="x:1"),
         group="g",
         topics=["t"],
@@ -70,7 +70,7 @@ async def test_work_that_a_library_has_cancelled_is_begun_anew(monkeypatch: pyte
             await future
         stop.set()
 
-    made = Share(
+    made = Assignment(
         KafkaSettings(bootstrap_servers="x:1"),
         group="g",
         topics=["t"],

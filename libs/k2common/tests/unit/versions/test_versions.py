@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from k2common.errors import RecordError
-from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.hidden import HiddenUpload, OffsetRange, Reason
 from k2common.versions.version import Version, format_token, parse_token, version_at
 
 NOW = datetime(2024, 8, 8, 12, tzinfo=UTC)
@@ -17,7 +17,7 @@ uploads = st.sampled_from(["A", "B", "C"])
 ranges = st.builds(OffsetRange, epoch=small, partition=small, first=small, end=small)
 hidden = st.dictionaries(
     uploads,
-    st.builds(Hidden, reason=st.sampled_from(Reason), ranges=st.lists(ranges, max_size=3).map(tuple)),
+    st.builds(HiddenUpload, reason=st.sampled_from(Reason), ranges=st.lists(ranges, max_size=3).map(tuple)),
 )
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - zone is given
 versions = st.builds(
@@ -63,7 +63,7 @@ def test_any_version_shows_the_rows_it_had_however_many_follow(
         positions.append((upload, partition, sum(p == partition for _, p, _ in positions)))
     ends = {p: sum(q == p for _, q, _ in positions[:cut]) for p in (0, 1)}
     version = replace(
-        first_version(), offsets=ends, hidden={u: Hidden(reason=Reason.LOADING) for u in taken_back}
+        first_version(), offsets=ends, hidden={u: HiddenUpload(reason=Reason.LOADING) for u in taken_back}
     )
     expected = [row for row in positions[:cut] if row[0] not in taken_back]
     assert [

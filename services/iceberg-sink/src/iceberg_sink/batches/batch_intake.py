@@ -25,7 +25,7 @@ NEWEST = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class FetchedBatches:
     """Batches under the table's numbers of the partitions, and the next offset of every partition."""
 
     batches: Sequence[FetchedBatch]
@@ -82,7 +82,7 @@ class Intake:
         self._held: dict[Place, deque[FetchedBatch]] = defaultdict(deque)
         self._taken = clock.monotonic() - pace.interval_seconds
 
-    async def take(self, stop: asyncio.Event, *, patience_seconds: float) -> Taken | None:
+    async def take(self, stop: asyncio.Event, *, patience_seconds: float) -> FetchedBatches | None:
         """The next batches, none when nothing came within the patience; None once `stop` is set.
 
         Raises what the reader raises.
@@ -98,7 +98,7 @@ class Intake:
             if room.full or (left <= 0 and looked):
                 if taken:
                     self._taken = self._clock.monotonic()
-                return Taken(batches=taken, offsets=await self._offsets())
+                return FetchedBatches(batches=taken, offsets=await self._offsets())
             await self._fetch(max(0.0, left))
             # What has come by the time goes with it; else a backlog makes of each other commit what was held.
             looked = left <= 0

@@ -26,7 +26,7 @@ OFFSET_BITS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenFiles:
     """Rows in files that no commit names yet, where those of each upload lie, and what was no record.
 
     `redriven` rows, `rows_redriven` of them, were dead letters once; `arrived` leaves them out. The newest
@@ -46,7 +46,7 @@ class Written:
 class Writer(Protocol):
     """Writes one table's rows."""
 
-    async def write(self, batches: Sequence[FetchedBatch]) -> Written:
+    async def write(self, batches: Sequence[FetchedBatch]) -> WrittenFiles:
         """The rows of the batches as files.
 
         Raises TransientError when a dependency is unavailable.
@@ -71,7 +71,7 @@ class BatchWriter:
         self._epoch = epoch
         self._writers = WritersSchemas(dataset, catalog=catalog, registry=registry)
 
-    async def write(self, batches: Sequence[FetchedBatch]) -> Written:
+    async def write(self, batches: Sequence[FetchedBatch]) -> WrittenFiles:
         """The rows of the batches as files, and the messages among them that are no records.
 
         Raises TransientError when the registry or the warehouse is unavailable: that says nothing of a
@@ -85,12 +85,12 @@ class BatchWriter:
                 for schema_id in needed.ids:
                     await self._writers.learn(schema_id)
 
-    def _write(self, batches: Sequence[FetchedBatch]) -> Written:
+    def _write(self, batches: Sequence[FetchedBatch]) -> WrittenFiles:
         readable = self._writers.readable(load_table(self._catalog, self._dataset.table))
         decoded = readable.decoder.decode(batches, readable.schemas, readable.refused)
         rows = with_epoch(decoded.rows, self._epoch)
         arrived, redriven = self._arrivals(rows, decoded.redriven)
-        return Written(
+        return WrittenFiles(
             rows=rows.num_rows,
             files=write_files(rows, self._dataset, table=readable.table),
             arrived=arrived,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from k2common.domain.dead_letters import DeadLetter
 
-from iceberg_sink.batches.batches import Written
+from iceberg_sink.batches.batches import WrittenFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Step:
     """
 
     offsets: Mapping[int, int]
-    written: Written = field(default_factory=Written)
+    written: WrittenFiles = field(default_factory=WrittenFiles)
     letters: Sequence[DeadLetter] = ()
     strays: int = 0
     """So many of the letters are records that belong to no upload."""

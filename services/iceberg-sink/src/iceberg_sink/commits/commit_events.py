@@ -33,7 +33,7 @@ log = get_logger(__name__)
 spans = tracer(__name__)
 
 
-class Applied:
+class AppliedChange:
     """A change that remembers the head which it was applied to last."""
 
     def __init__(self, change: SinkChange) -> None:
@@ -69,7 +69,7 @@ def commit_span(table: str, *, rows: int) -> Iterator[Span]:
         yield span
 
 
-def tell_ended(change: Applied, version: Version, *, trace_of: Callable[[str], Carried]) -> Carried:
+def tell_ended(change: AppliedChange, version: Version, *, trace_of: Callable[[str], Carried]) -> Carried:
     """Tell of each upload that `version` settles; what its announcement carries on.
 
     Called in the commit's span. `trace_of` gives the span that made an upload's last status.

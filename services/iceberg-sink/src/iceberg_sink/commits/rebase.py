@@ -26,7 +26,7 @@ from k2common.settings.block import Block
 from k2common.settings.iceberg import IcebergSettings
 from k2common.settings.kafka import KafkaSettings
 from k2common.settings.load import load
-from k2common.versions.hidden import Hidden, Reason
+from k2common.versions.hidden import HiddenUpload, Reason
 from k2common.versions.version import Version
 
 from iceberg_sink.commits.topic_identity import origin, recorded_topics, recreated_topics, topics_of
@@ -67,7 +67,7 @@ def rebased(
             "was in a topic that is no more; --fail-loading fails them, and they can be posted again"
         )
     if endless:
-        hidden |= {u: Hidden(reason=Reason.FAILED, ranges=hidden[u].ranges) for u in loading}
+        hidden |= {u: HiddenUpload(reason=Reason.FAILED, ranges=hidden[u].ranges) for u in loading}
     last = {partition: at for partition, at in known.offsets.items() if partition in lost}
     spans = range(max(known.ended, default=-1) + 1, epoch) if lost else ()
     begun = replace(

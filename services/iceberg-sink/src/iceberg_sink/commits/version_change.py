@@ -10,7 +10,7 @@ from k2common.domain.progress import Progress
 from k2common.schemas.datasets import Dataset
 from k2common.versions.version import Version
 
-from iceberg_sink.uploads.visibility import Commanded, Place, Ranges, hidden_after
+from iceberg_sink.uploads.visibility import Commanded, Ranges, TopicProgress, hidden_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,9 @@ class SinkChange:
         if not self.dataset.visibility:
             return known.successor(now=self.now, offsets=self.offsets, hidden={})
         offsets = {**known.offsets, **self.offsets}
-        place = Place(topic=self.dataset.topic.name, epoch=self.epoch, offsets=offsets, ended=known.ended)
+        place = TopicProgress(
+            topic=self.dataset.topic.name, epoch=self.epoch, offsets=offsets, ended=known.ended
+        )
         hidden = hidden_after(
             known.hidden,
             self.arrived,

@@ -29,12 +29,12 @@ from k2common.schemas.datasets import COMMANDS, REDRIVES, STATUS, UPLOADS, VERSI
 from k2common.versions.version import Version
 
 from iceberg_sink.batches.batch_intake import Intake, Pace
-from iceberg_sink.batches.batches import Writer, Written
+from iceberg_sink.batches.batches import Writer, WrittenFiles
 from iceberg_sink.batches.source_order import Reversal
 from iceberg_sink.batches.stray_records import PartedBatches, StrayRecords
 from iceberg_sink.commits.announcer import Announcement, Announcer, unrecorded
 from iceberg_sink.commits.commit_batch import Step
-from iceberg_sink.commits.commit_events import Applied, commit_span, tell_ended
+from iceberg_sink.commits.commit_events import AppliedChange, commit_span, tell_ended
 from iceberg_sink.commits.metric_updates import Tally
 from iceberg_sink.commits.recorded_versions import Recorded
 from iceberg_sink.commits.topic_identity import origin, recorded_topics, recreated_topics, topics_of
@@ -67,7 +67,7 @@ def pace_of(dataset: Dataset, settings: SinkSettings) -> Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
+class WriterDependencies:
     """What every table's work needs."""
 
     settings: IcebergSinkSettings
@@ -90,7 +90,7 @@ class TableWriter:
         dataset: Dataset,
         partitions: Set[int],
         *,
-        tools: Tools,
+        tools: WriterDependencies,
         batches: Callable[[], Writer],
         announcer: Callable[[], Announcer],
     ) -> None:
@@ -227,7 +227,7 @@ class TableWriter:
         if parted is None:
             return None
         with self._tools.metrics.write_seconds.labels(table).time():
-            written = await self._writer.write(parted.batches) if parted.batches else Written()
+            written = await self._writer.write(parted.batches) if parted.batches else WrittenFiles()
         failpoints.reached("sink.written")
         letters = await self._letters.of([*written.poison, *parted.beside], rows=written.rows)
         self._tools.metrics.behind.labels(table).set(await intake.behind())
@@ -262,7 +262,7 @@ class TableWriter:
             # First the letters: a commit that passes a message may be the last that is seen of it.
             dead_letters = await self._announcer.keep(step.letters, topic=dataset.topic)
             failpoints.reached("sink.dead_lettered")
-        change = Applied(
+        change = AppliedChange(
             SinkChange(
                 dataset=dataset,
                 epoch=self._kafka.epoch,

@@ -82,7 +82,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class UploadStates:
     """What is known of uploads when their letters are asked for."""
 
     epoch: int
@@ -105,7 +105,7 @@ class Redriven:
         return Counter(what for _, what in self.fates)
 
 
-def fate(letter: DeadLetter, known: Known) -> Fate:
+def fate(letter: DeadLetter, known: UploadStates) -> Fate:
     """What a redrive does with the letter."""
     if letter.topic not in REDRIVABLE:
         # Services take these messages by their order; one that comes late is none of it.
@@ -202,7 +202,7 @@ class Redriver:
         fates = [(letter, fate(letter, known)) for letter in letters[:limit]]
         return Redriven(fates=fates, more=len(letters) > limit)
 
-    async def _known(self) -> Known:
+    async def _known(self) -> UploadStates:
         # Which uploads are loading is only known to whom has read all statuses that there are now.
         await self._statuses.follower.reach_ends()
         await self._commands.follower.reach_ends()
@@ -212,7 +212,7 @@ class Redriver:
         hidden = [(upload, entry.reason) for head in heads for upload, entry in head.hidden.items()]
         commanded = [self._commands.pending(name) for name in MARKET_DATASETS]
         unsettled = {u for name in MARKET_DATASETS for u in self._statuses.open(name)}
-        return Known(
+        return UploadStates(
             epoch=self._settings.epoch,
             open=frozenset(unsettled | {u for u, reason in hidden if reason is Reason.LOADING}),
             taken_back=frozenset(

@@ -22,7 +22,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
 from k2common.schemas.datasets import DEAD_LETTERS
 
-from iceberg_sink.batches.batches import Written, with_epoch, write_files
+from iceberg_sink.batches.batches import WrittenFiles, with_epoch, write_files
 
 KEY = ("topic", "topic_epoch", "topic_partition", "topic_offset")
 
@@ -40,14 +40,14 @@ class LetterWriter:
         self._clock = clock
         self._known: set[Position] | None = None
 
-    async def write(self, batches: Sequence[FetchedBatch]) -> Written:
+    async def write(self, batches: Sequence[FetchedBatch]) -> WrittenFiles:
         """The letters that the table lacks as files.
 
         Raises TransientError when the catalogue or the warehouse is unavailable.
         """
         return await self._blocking.run(self._write, batches)
 
-    def _write(self, batches: Sequence[FetchedBatch]) -> Written:
+    def _write(self, batches: Sequence[FetchedBatch]) -> WrittenFiles:
         if self._known is None:
             self._known = self._in_table()
         rows = []
@@ -60,9 +60,9 @@ class LetterWriter:
                     self._known.add(letter.position)
                     rows.append(_row(letter, partition=batch.partition, offset=record.offset))
         if not rows:
-            return Written()
+            return WrittenFiles()
         table = with_epoch(pa.Table.from_pylist(rows, schema=SCHEMA), self._epoch)
-        return Written(
+        return WrittenFiles(
             rows=len(rows),
             files=write_files(table, DEAD_LETTERS, table=load_table(self._catalog, DEAD_LETTERS.table)),
         )

@@ -34,7 +34,7 @@ from k2common.versions.version import Version
 
 from iceberg_sink.commits.announcer import Announcement, Announcer, unrecorded
 from iceberg_sink.commits.recorded_versions import Recorded
-from iceberg_sink.commits.writer import Tools
+from iceberg_sink.commits.writer import WriterDependencies
 from iceberg_sink.metrics import SinkMetrics
 from iceberg_sink.settings import GapSettings
 
@@ -46,7 +46,7 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class PendingGapStep:
     """A step that is not committed: how far it comes, and its events."""
 
     progress: Progress
@@ -83,7 +83,7 @@ class GapFinder:
         self._progress = progress
         self._sequencers = {d.name: Sequencer(self._limits, progress.memory.get(d.name)) for d in FOLLOWED}
 
-    def step(self, *, now: datetime) -> Found | None:
+    def step(self, *, now: datetime) -> PendingGapStep | None:
         """What the datasets' newest versions bring; None when there is none that is new.
 
         After a step that was not committed `begin` has to be called. Raises TransientError.
@@ -102,7 +102,7 @@ class GapFinder:
                 parts.append(_rows(events, dataset, version, now=now))
         memory = {name: sequencer.state() for name, sequencer in self._sequencers.items()}
         progress = Progress(followed={**self._progress.followed, **new}, memory=memory)
-        return Found(progress=progress, events=pa.concat_tables(parts))
+        return PendingGapStep(progress=progress, events=pa.concat_tables(parts))
 
     @property
     def progress(self) -> Progress:
@@ -181,7 +181,7 @@ class GapJob:
         store: GapStore,
         finder: Callable[[], GapFinder],
         *,
-        tools: Tools,
+        tools: WriterDependencies,
         announcer: Callable[[], Announcer],
     ) -> None:
         self._store = store

@@ -53,7 +53,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upkeep:
+class MaintenanceDependencies:
     """What the work on every table needs."""
 
     catalog: Catalog
@@ -88,7 +88,7 @@ class Upkeep:
 class TableMaintenance:
     """The work on one table; passes of one process follow each other."""
 
-    def __init__(self, dataset: Dataset | OwnTable, upkeep: Upkeep) -> None:
+    def __init__(self, dataset: Dataset | OwnTable, upkeep: MaintenanceDependencies) -> None:
         self._dataset = dataset
         self._upkeep = upkeep
         self._recorded = Recorded(upkeep.reader, dataset)
@@ -250,7 +250,7 @@ class TableMaintenance:
 class Maintenance:
     """All tables: for commands, and by the clock for those that this replica looks after."""
 
-    def __init__(self, upkeep: Upkeep) -> None:
+    def __init__(self, upkeep: MaintenanceDependencies) -> None:
         self._upkeep = upkeep
         self.tables = {dataset.table: TableMaintenance(dataset, upkeep) for dataset in upkeep.tables.values()}
         self._started: dict[tuple[str, Task], float] = {}

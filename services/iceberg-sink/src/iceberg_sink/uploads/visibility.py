@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 from k2common.domain.progress import Progress
-from k2common.versions.hidden import Hidden, OffsetRange, Reason
+from k2common.versions.hidden import HiddenUpload, OffsetRange, Reason
 from k2common.versions.version import Version
 
 REASONS = {"failed": Reason.FAILED, "cancelled": Reason.CANCELLED}
@@ -36,7 +36,7 @@ class Commanded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class TopicProgress:
     """The topic of a table, and how far the table has come in it."""
 
     topic: str
@@ -46,14 +46,14 @@ class Place:
 
 
 def hidden_after(
-    hidden: Mapping[str, Hidden],
+    hidden: Mapping[str, HiddenUpload],
     arrived: Mapping[str, Ranges],
     progress: Mapping[str, Progress],
     commanded: Commanded,
     *,
-    place: Place,
+    place: TopicProgress,
     redriven: Mapping[str, Ranges] = MappingProxyType({}),
-) -> Mapping[str, Hidden]:
+) -> Mapping[str, HiddenUpload]:
     """What the version at `place` hides, after a head that hid `hidden`, with the rows that arrived.
 
     Rows that were `redriven` hide nothing; they are hidden where their upload is. A cancelled upload that is
@@ -72,27 +72,27 @@ def hidden_after(
             known = after[upload]
             # No ranges: nobody knows where its rows lie.
             merged_ranges = merged((*known.ranges, *ranges)) if known.ranges else ()
-            after[upload] = Hidden(reason=known.reason, ranges=merged_ranges, by=known.by)
+            after[upload] = HiddenUpload(reason=known.reason, ranges=merged_ranges, by=known.by)
             continue
         known_progress = progress.get(upload)
         reason = _reason(known_progress, place) or _taken_back(upload, commanded)
         replaced = known_progress.replaces if known_progress is not None and reason is None else None
         if replaced is not None:
             if replaced not in after and replaced not in held:
-                after[replaced] = Hidden(reason=Reason.REPLACED, by=upload)
+                after[replaced] = HiddenUpload(reason=Reason.REPLACED, by=upload)
             elif replaced not in after or after[replaced].by != upload:
                 reason = Reason.FAILED
         if reason is not None:
-            after[upload] = Hidden(reason=reason, ranges=ranges)
+            after[upload] = HiddenUpload(reason=reason, ranges=ranges)
     for upload, ranges in sorted(commanded.retracted.items()):
         everywhere = merged((*ranges, *redriven.get(upload, ()))) if ranges else ()
-        after.setdefault(upload, Hidden(reason=Reason.RETRACTED, ranges=everywhere))
+        after.setdefault(upload, HiddenUpload(reason=Reason.RETRACTED, ranges=everywhere))
     return after
 
 
 def is_due(version: Version, progress: Mapping[str, Progress], commanded: Commanded, *, topic: str) -> bool:
     """Whether a version without new rows would hide other uploads than this one."""
-    place = Place(topic=topic, epoch=version.epoch, offsets=version.offsets, ended=version.ended)
+    place = TopicProgress(topic=topic, epoch=version.epoch, offsets=version.offsets, ended=version.ended)
     return hidden_after(version.hidden, {}, progress, commanded, place=place) != version.hidden
 
 
@@ -138,7 +138,7 @@ def merged(ranges: Iterable[OffsetRange]) -> Ranges:
     return tuple(sorted(spans.values()))
 
 
-def _reason(progress: Progress | None, place: Place) -> Reason | None:
+def _reason(progress: Progress | None, place: TopicProgress) -> Reason | None:
     if progress is None or not progress.complete:
         return Reason.LOADING
     if progress.lost(place.topic, ended=place.ended):

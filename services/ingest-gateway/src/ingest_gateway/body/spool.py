@@ -30,7 +30,7 @@ ULID_LENGTH = 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class ReceivedBody:
     """A whole body on disk, not yet an upload's."""
 
     path: Path
@@ -56,11 +56,11 @@ class BodyFile:
         self._digest.update(part)
         self._file.write(part)
 
-    def finish(self) -> Received:
+    def finish(self) -> ReceivedBody:
         """Return the body once its bytes are on disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        return Received(path=self._path, bytes=self._guard.size, sha256=self._digest.hexdigest())
+        return ReceivedBody(path=self._path, bytes=self._guard.size, sha256=self._digest.hexdigest())
 
 
 @contextmanager
@@ -107,7 +107,7 @@ class Spool:
         unpacker: Unpacker,
         expected: ContentDigest,
         is_packed: Callable[[], bool] = lambda: False,
-    ) -> Received:
+    ) -> ReceivedBody:
         """Write the content of the body as it comes; it is on disk for good when this returns.
 
         `is_packed` says, from the first byte on, whether the content is no text yet. Raises Problem for a
@@ -123,7 +123,7 @@ class Spool:
             expected.check()
             return await self._blocking.run(file.finish)
 
-    async def keep(self, received: Received, upload_id: str, claim: bytes) -> None:
+    async def keep(self, received: ReceivedBody, upload_id: str, claim: bytes) -> None:
         """Make the body the upload's, with its claim beside it; both are on disk for good on return."""
         await self._blocking.run(self._keep, received.path, upload_id, claim)
 
@@ -149,7 +149,7 @@ class Spool:
             return
         self._sync_folder()
 
-    def discard(self, received: Received) -> None:
+    def discard(self, received: ReceivedBody) -> None:
         """Remove a body that became no upload."""
         received.path.unlink(missing_ok=True)
 

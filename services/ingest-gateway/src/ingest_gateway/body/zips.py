@@ -14,7 +14,7 @@ from pathlib import Path
 from k2common.http.problems import Problem
 
 from ingest_gateway.body.limits import Limits
-from ingest_gateway.body.spool import Received, new_body
+from ingest_gateway.body.spool import ReceivedBody, new_body
 
 MEDIA = ("application/zip", "application/x-zip-compressed")
 PIECE_BYTES = 1024 * 1024
@@ -32,7 +32,7 @@ NOT_DECODABLE = (
 """What the library raises for archives that are damaged or made up; names that are not UTF-8 too."""
 
 
-def unzipped(received: Received, *, limits: Limits) -> Received:
+def unzipped(received: ReceivedBody, *, limits: Limits) -> ReceivedBody:
     """The content of the only member.
 
     Raises Problem 400 for a file that is no zip or has another number of members, and what `Guard` raises.

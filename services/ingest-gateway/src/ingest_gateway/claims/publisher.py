@@ -13,7 +13,7 @@ import pyarrow as pa
 from k2common.columnar.partition import partition_of
 from k2common.errors import RecordError, TransientError
 from k2common.iceberg.archive import Archive, ArchiveWriter
-from k2common.layouts.cutter import Cut, CutPosition, cut
+from k2common.layouts.cutter import ChunkCut, CutPosition, cut
 from k2common.layouts.model import Layout
 from k2common.observability.logging import bound, get_logger
 from k2common.observability.tracing import Carried, joined, tracer
@@ -48,7 +48,7 @@ class Packed:
     frame: bytes
 
     @classmethod
-    def of(cls, one: Cut) -> Packed:
+    def of(cls, one: ChunkCut) -> Packed:
         """The chunk packed."""
         frame = pa.compress(one.payload, codec="zstd", asbytes=True)
         return cls(start=one.start, length=len(one.payload), frame=frame)

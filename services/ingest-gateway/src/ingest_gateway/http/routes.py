@@ -26,7 +26,7 @@ from starlette.routing import Route
 from ingest_gateway.body.decompression import UNPACKERS
 from ingest_gateway.body.digests import ContentDigest
 from ingest_gateway.body.multipart import Form
-from ingest_gateway.body.spool import Received
+from ingest_gateway.body.spool import ReceivedBody
 from ingest_gateway.body.zips import MEDIA as ZIPPED
 from ingest_gateway.claims.claims import Claim
 from ingest_gateway.receipts.receipt_history import PastReceipts, is_past
@@ -146,7 +146,7 @@ class Routes:
             raise
         return await self._take(wanted, received, request)
 
-    async def _take(self, wanted: UploadRequest, received: Received, request: Request) -> Response:
+    async def _take(self, wanted: UploadRequest, received: ReceivedBody, request: Request) -> Response:
         if wanted.dry_run:
             return JSONResponse(single(await self._reception.try_out(wanted, received), request))
         claim, new = await self._reception.take(wanted, received)

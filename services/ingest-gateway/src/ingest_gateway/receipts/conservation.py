@@ -29,7 +29,7 @@ CHECKED = (*MARKET_DATASETS.values(), REJECTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class SeenVersion:
     """A version, what its table held, when that was heard, and whether its predecessor was not."""
 
     version: Version
@@ -60,9 +60,9 @@ class Ledger:
     def __init__(self, dataset: Dataset, letters: DeadLetters) -> None:
         self._topic = dataset.topic
         self._letters = letters
-        self._base: Heard | None = None
-        self._judged: Heard | None = None
-        self._heard: deque[Heard] = deque()
+        self._base: SeenVersion | None = None
+        self._judged: SeenVersion | None = None
+        self._heard: deque[SeenVersion] = deque()
         self._batches: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         self._removed: dict[int, int] = {}
         self._unplaced = 0
@@ -89,7 +89,7 @@ class Ledger:
         if newest is not None and version.number <= newest.version.number:
             return
         hole = newest is not None and version.number > newest.version.number + 1 and not at_once
-        heard = Heard(version=version, rows=rows, at=now, after_hole=hole)
+        heard = SeenVersion(version=version, rows=rows, at=now, after_hole=hole)
         if at_once and len(self._heard) > 1 and not _has_restarted(self._heard[-1].version, version):
             self._heard[-1] = heard
         else:
@@ -115,20 +115,20 @@ class Ledger:
             ),
         )
 
-    def _gone(self, base: Heard, judged: Heard) -> int:
+    def _gone(self, base: SeenVersion, judged: SeenVersion) -> int:
         numbers = range(base.version.number + 1, judged.version.number + 1)
         return sum(removed for number, removed in self._removed.items() if number in numbers)
 
-    def _is_settled(self, heard: Heard, now: datetime) -> bool:
+    def _is_settled(self, heard: SeenVersion, now: datetime) -> bool:
         enough = now - heard.at >= (HOLE if heard.after_hole else SETTLING)
         return enough and self._letters.knows(self._topic, heard.version.dead_letters)
 
-    def _judge(self, heard: Heard) -> None:
+    def _judge(self, heard: SeenVersion) -> None:
         if self._judged is None or _has_restarted(self._judged.version, heard.version):
             self._begin(heard)
         self._judged = heard
 
-    def _begin(self, heard: Heard) -> None:
+    def _begin(self, heard: SeenVersion) -> None:
         """Count from here on: what lies below is as it is. Before the first version there was nothing."""
         self._passed = self._dead = 0
         if heard.version.number == 1:
@@ -140,7 +140,7 @@ class Ledger:
                 epoch=heard.version.epoch,
                 offsets={},
             )
-            self._base = Heard(version=nothing, rows=0, at=heard.at)
+            self._base = SeenVersion(version=nothing, rows=0, at=heard.at)
         else:
             self._base, self._unplaced = heard, 0
             self._pass(heard.version, counted=False)

@@ -11,7 +11,7 @@ from k2common.schemas.datasets import BULK_CHUNK_PARTITIONS
 
 from ingest_gateway.claims.claims import Claim
 from ingest_gateway.metrics import GatewayMetrics
-from ingest_gateway.receipts.receipts import Settled
+from ingest_gateway.receipts.receipts import UploadOutcome
 
 COUNTED = ("committed", "rejected", "filtered", "dead_lettered")
 
@@ -20,7 +20,7 @@ def count_final(
     metrics: GatewayMetrics,
     record: Mapping[str, Any],
     progress: Progress,
-    end: Settled,
+    end: UploadOutcome,
     *,
     claim: Claim,
     published_at: datetime | None,

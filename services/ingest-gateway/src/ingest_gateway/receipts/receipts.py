@@ -26,7 +26,7 @@ ENDED: Mapping[Reason, Outcome] = {Reason.FAILED: "failed", Reason.CANCELLED: "c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class UploadOutcome:
     """What the tables made of an upload: its outcome, and the first versions in which it stands.
 
     `lost_rows` and `lost_rejects` are dead letters in their place.
@@ -40,7 +40,7 @@ class Settled:
     lost_in_migration: bool = False
 
 
-def settled(progress: Progress, tracker: Tracker) -> Settled | None:
+def settled(progress: Progress, tracker: Tracker) -> UploadOutcome | None:
     """How the upload ended; None while statuses or commits are still to come.
 
     The table's version decides: a cancellation may have come too late, a replacement too.
@@ -57,11 +57,11 @@ def settled(progress: Progress, tracker: Tracker) -> Settled | None:
     letters = tracker.dead_letters
     lost = _lost_in_migration(progress, tracker)
     if lost is not None:
-        return Settled(outcome="failed", table=lost, rejects=None, lost_in_migration=True)
+        return UploadOutcome(outcome="failed", table=lost, rejects=None, lost_in_migration=True)
     passed = ((dataset.topic, table), (REJECTS.topic, rejects))
     if missing or not all(v is None or letters.knows(topic, v.dead_letters) for topic, v in passed):
         return None
-    return Settled(
+    return UploadOutcome(
         outcome=_outcome(progress, table),
         table=table,
         rejects=rejects,
@@ -173,7 +173,7 @@ def document(
     progress: Progress,
     *,
     state: str,
-    end: Settled | None,
+    end: UploadOutcome | None,
     published_at: datetime | None,
     finished_at: datetime | None = None,
 ) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def document(
 
 
 def final_record(
-    spec: UploadSpec, progress: Progress, end: Settled, *, published_at: datetime | None, now: datetime
+    spec: UploadSpec, progress: Progress, end: UploadOutcome, *, published_at: datetime | None, now: datetime
 ) -> Mapping[str, Any]:
     """The message of ingest.uploads for an upload that has ended."""
     text = document(spec, progress, state=end.outcome, end=end, published_at=published_at, finished_at=now)
@@ -292,7 +292,7 @@ def _errors(counts: Mapping[tuple[str | None, str], int]) -> list[dict[str, Any]
     return [{"column": column, "code": code, "count": count} for (column, code), count in ordered]
 
 
-def _failure(progress: Progress, end: Settled | None) -> str:
+def _failure(progress: Progress, end: UploadOutcome | None) -> str:
     if end is not None and end.lost_in_migration:
         return LOST_IN_MIGRATION
     if progress.failure is not None:

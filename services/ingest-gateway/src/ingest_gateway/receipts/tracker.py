@@ -23,7 +23,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock, SystemClock
 from k2common.schemas.datasets import CLAIMS, COMMITS, MARKET_DATASETS, REDRIVES, STATUS, UPLOADS, Topic
 from k2common.settings.kafka import KafkaSettings
-from k2common.versions.hidden import Files, Hidden
+from k2common.versions.hidden import Files, HiddenUpload
 from k2common.versions.version import Version
 
 from ingest_gateway.claims.claims import Claim
@@ -111,7 +111,7 @@ class Tracker:
         """The versions of `table`."""
         return self.commits.setdefault(table, Commits())
 
-    def hidden(self, table: str, upload_id: str) -> Hidden | None:
+    def hidden(self, table: str, upload_id: str) -> HiddenUpload | None:
         """Why the newest version of the table does not show the upload; None where it does."""
         newest = self.commits_of(table).newest
         return None if newest is None else newest.hidden.get(upload_id)

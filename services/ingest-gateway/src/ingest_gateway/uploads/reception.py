@@ -26,7 +26,7 @@ from k2common.schemas.datasets import INSTRUMENTS
 from ulid import ULID
 
 from ingest_gateway.body.limits import full_disk_refused
-from ingest_gateway.body.spool import Received, Spool
+from ingest_gateway.body.spool import ReceivedBody, Spool
 from ingest_gateway.body.zips import unzipped
 from ingest_gateway.claims.claims import OPEN_STATES, Claim, Journal
 from ingest_gateway.claims.publisher import RECORD_TOO_LONG, Publisher, chunk_partition
@@ -58,7 +58,7 @@ class Reception:
     max_columns: int
     places: Places
 
-    async def receive(self, body: AsyncIterator[bytes], transfer: Transfer) -> Received:
+    async def receive(self, body: AsyncIterator[bytes], transfer: Transfer) -> ReceivedBody:
         """The body's content on disk; `take`, `try_out` or `discard` it.
 
         Raises Problem for a body that is broken (400), beyond a limit (413, 422, 507) or one too many (429).
@@ -68,11 +68,11 @@ class Reception:
                 body, unpacker=transfer.unpacker, expected=transfer.expected, is_packed=transfer.zipped
             )
 
-    def discard(self, received: Received) -> None:
+    def discard(self, received: ReceivedBody) -> None:
         """Forget a body."""
         self.spool.discard(received)
 
-    async def take(self, request: UploadRequest, received: Received) -> tuple[Claim, bool]:
+    async def take(self, request: UploadRequest, received: ReceivedBody) -> tuple[Claim, bool]:
         """The claim of the upload, and whether it is new.
 
         Raises Problem for a header that does not fit or a key that stands for another upload (422);
@@ -95,7 +95,7 @@ class Reception:
         finally:
             self.spool.discard(received)
 
-    async def try_out(self, request: UploadRequest, received: Received) -> Mapping[str, Any]:
+    async def try_out(self, request: UploadRequest, received: ReceivedBody) -> Mapping[str, Any]:
         """What would become of the rows.
 
         Raises as `take` does; nothing is kept either way.
@@ -109,7 +109,9 @@ class Reception:
         finally:
             self.spool.discard(received)
 
-    async def _opened(self, request: UploadRequest, received: Received) -> tuple[Received, Header | None]:
+    async def _opened(
+        self, request: UploadRequest, received: ReceivedBody
+    ) -> tuple[ReceivedBody, Header | None]:
         """What was received, unzipped and mended, and its header."""
         try:
             self.changes.check_replaced(request)
@@ -133,7 +135,7 @@ class Reception:
         return received, header
 
     def _unclaimed(
-        self, request: UploadRequest, received: Received, instruments_version: int | None = None
+        self, request: UploadRequest, received: ReceivedBody, instruments_version: int | None = None
     ) -> UploadSpec:
         return request.spec(
             upload_id="",
@@ -143,7 +145,7 @@ class Reception:
             instruments_version=instruments_version,
         )
 
-    async def _mended(self, request: UploadRequest, received: Received) -> Received:
+    async def _mended(self, request: UploadRequest, received: ReceivedBody) -> ReceivedBody:
         if request.repairs is None:
             return received
         encoding = request.layout.encoding
@@ -158,7 +160,9 @@ class Reception:
             self.spool.discard(received)
         return found
 
-    async def _claim_for(self, request: UploadRequest, received: Received, header: Header | None) -> Claim:
+    async def _claim_for(
+        self, request: UploadRequest, received: ReceivedBody, header: Header | None
+    ) -> Claim:
         now = self.clock.now()
         upload_id = str(ULID.from_datetime(now))
         spec = request.spec(
@@ -214,7 +218,7 @@ class Reception:
             return replace(present, replica=self.replica, updated_at=self.clock.now())
         return None
 
-    async def _settle(self, claim: Claim, found: Claim, received: Received) -> bool:
+    async def _settle(self, claim: Claim, found: Claim, received: ReceivedBody) -> bool:
         new = found.upload.upload_id == claim.upload.upload_id
         if not new:
             await self._lend_body(claim.upload.upload_id, found)
@@ -240,7 +244,7 @@ class Reception:
 
 
 def _trial(
-    received: Received, spec: UploadSpec, header: Header | None, index: InstrumentIndex | None
+    received: ReceivedBody, spec: UploadSpec, header: Header | None, index: InstrumentIndex | None
 ) -> Mapping[str, Any]:
     try:
         with received.path.open("rb") as file:
@@ -251,7 +255,7 @@ def _trial(
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, RECORD_TOO_LONG, str(error)) from error
 
 
-def _check_first_block(received: Received, spec: UploadSpec, header: Header | None) -> None:
+def _check_first_block(received: ReceivedBody, spec: UploadSpec, header: Header | None) -> None:
     try:
         with received.path.open("rb") as file:
             check_first_block(file, spec, header)
@@ -268,7 +272,7 @@ def _unparseable(error: UnparseableError) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "CHUNK_UNPARSEABLE", detail, errors=[fault])
 
 
-def _header(received: Received, layout: Layout, max_columns: int) -> Header | None:
+def _header(received: ReceivedBody, layout: Layout, max_columns: int) -> Header | None:
     try:
         with received.path.open("rb") as file:
             header = read_header(file, layout)

@@ -10,13 +10,13 @@ from k2common.http.parameters import invalid
 from k2common.http.problems import FieldError
 
 from ingest_gateway.body.limits import Limits
-from ingest_gateway.body.spool import Received, new_body
+from ingest_gateway.body.spool import ReceivedBody, new_body
 from ingest_gateway.receipts.rejects import COLUMNS
 
 MAX_FIELD = 8 * 1024 * 1024
 
 
-def mended(received: Received, *, limits: Limits, header: str | None, encoding: str) -> Received:
+def mended(received: ReceivedBody, *, limits: Limits, header: str | None, encoding: str) -> ReceivedBody:
     """The records in the column `raw`, under the header of the upload that they come from.
 
     A body that is no such export is what it is: a file with the rows. Raises Problem 400 for an export whose

@@ -25,7 +25,7 @@ from k2common.runtime.blocking import Blocking
 from k2common.schemas.datasets import Dataset, OwnTable
 from k2common.versions.hidden import Reason
 
-from query_service.answers.formats import Counted, Writer, writer
+from query_service.answers.formats import CountedWriter, Writer, writer
 from query_service.answers.page_tokens import PageTokens
 from query_service.answers.planning import Planner
 from query_service.metrics import QueryMetrics
@@ -37,7 +37,7 @@ PROVISIONAL = "PROVISIONAL: a later commit may still belong to this time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class AnswerDependencies:
     """What the endpoints work with. A client has `reader_seconds` to take each part of a stream."""
 
     reader: VersionReader
@@ -53,13 +53,15 @@ class Parts:
     first_reads: FirstReads = field(default_factory=FirstReads)
 
 
-def stream_writer(parts: Parts, form: str, shape: Shape, as_of: AsOf) -> Writer:
+def stream_writer(parts: AnswerDependencies, form: str, shape: Shape, as_of: AsOf) -> Writer:
     """The writer of a stream, which names the version where the format has a place and counts its rows."""
     made = writer(form, shape, {"k2.version": as_of.token or ""})
-    return Counted(made, parts.metrics.streamed.labels(shape.dataset.name, form).inc)
+    return CountedWriter(made, parts.metrics.streamed.labels(shape.dataset.name, form).inc)
 
 
-async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset | OwnTable]) -> AsOf:
+async def resolved(
+    parts: AnswerDependencies, text: str | None, datasets: Sequence[Dataset | OwnTable]
+) -> AsOf:
     """The versions of the datasets' tables that `as_of` names. Raises as `resolve`."""
     with step("version"):
         as_of = await parts.blocking.run(resolve, parts.reader, text, [d.table for d in datasets])
@@ -67,7 +69,9 @@ async def resolved(parts: Parts, text: str | None, datasets: Sequence[Dataset | 
     return as_of
 
 
-async def scan_of(parts: Parts, as_of: AsOf, dataset: Dataset | OwnTable, wanted: Filter) -> Scan | None:
+async def scan_of(
+    parts: AnswerDependencies, as_of: AsOf, dataset: Dataset | OwnTable, wanted: Filter
+) -> Scan | None:
     """The files of the dataset with the wanted rows; None when the table had no version yet."""
     plan = await parts.planner.plan(as_of, dataset, wanted)
     return None if plan is None else Scan(dataset=dataset, plan=plan)

@@ -44,7 +44,7 @@ def writer(form: str, shape: Shape, known: Mapping[str, str]) -> Writer:
     return _Arrow(shape, known) if form == "arrow" else _Parquet(shape, known)
 
 
-class Counted:
+class CountedWriter:
     """A writer whose rows are told to `count`, part by part."""
 
     def __init__(self, made: Writer, count: Callable[[int], None]) -> None:

@@ -15,12 +15,12 @@ from fastapi.responses import Response
 from k2common.engine.scan import Parameters, no_rows_sql
 from k2common.engine.shape import Shape
 from k2common.http.negotiation import MEDIA_TYPES, choose
-from k2common.http.streaming import Streamed
+from k2common.http.streaming import StreamedResponse
 from k2common.iceberg.reading.as_of import AsOf
 
 from query_service.answers.answer_context import (
     MAX_HEADER,
-    Parts,
+    AnswerDependencies,
     caching,
     meta_of,
     stream_writer,
@@ -77,7 +77,7 @@ StreamOf = Callable[[str, int | None], AsyncGenerator[pa.RecordBatch, None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class PagedAnswer:
     """An answer before it is written. `told` goes into `meta`, and its texts into a stream's headers."""
 
     as_of: AsOf
@@ -89,7 +89,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class PagePosition:
     """In which format, from which place on."""
 
     form: str
@@ -97,7 +97,7 @@ class Turn:
     key: Sequence[Any] | None = None
 
 
-def turn_of(parts: Parts, request: Request, query: RangeQuery) -> Turn:
+def turn_of(parts: AnswerDependencies, request: Request, query: RangeQuery) -> PagePosition:
     """The format, and what the page token says.
 
     Raises Problem 400 for a token of another request, for a stream with one, and for a page that is too long.
@@ -106,23 +106,25 @@ def turn_of(parts: Parts, request: Request, query: RangeQuery) -> Turn:
     if form != "json":
         if query.page_token is not None:
             raise fault("page_token", "a stream has no pages", query.page_token[:100])
-        return Turn(form=form)
+        return PagePosition(form=form)
     query.page_size()
     if query.page_token is None:
-        return Turn(form=form)
+        return PagePosition(form=form)
     turned = parts.pages.ranges.read(query.page_token)
     if turned.filter != _digest(query):
         raise fault("page_token", "page_token is of another request", None)
-    return Turn(form=form, version=turned.version, key=turned.key)
+    return PagePosition(form=form, version=turned.version, key=turned.key)
 
 
-async def answered(parts: Parts, request: Request, query: RangeQuery, turn: Turn, made: Made) -> Response:
+async def answered(
+    parts: AnswerDependencies, request: Request, query: RangeQuery, turn: PagePosition, made: PagedAnswer
+) -> Response:
     """The answer in its format."""
     headers = caching(request, made.as_of, query.as_of)
     if turn.form != "json":
         headers |= {**told_before(made.as_of, made.unresolved), **_headers(made.told)}
         by = stream_writer(parts, turn.form, made.shape, made.as_of)
-        return Streamed(
+        return StreamedResponse(
             _written(parts, by, made, query.limit),
             reader_seconds=parts.reader_seconds,
             media_type=MEDIA_TYPES[turn.form],
@@ -148,7 +150,9 @@ async def answered(parts: Parts, request: Request, query: RangeQuery, turn: Turn
     return Response(body, media_type=MEDIA_TYPES["json"], headers=headers)
 
 
-async def _written(parts: Parts, by: Writer, made: Made, limit: int | None) -> AsyncGenerator[bytes, None]:
+async def _written(
+    parts: AnswerDependencies, by: Writer, made: PagedAnswer, limit: int | None
+) -> AsyncGenerator[bytes, None]:
     columns = by.select(Parameters())
     # The schema is known before the first row, and where there is none.
     none = await parts.queries.table(f"SELECT {columns} FROM ({_no_rows(made.shape)})", {})

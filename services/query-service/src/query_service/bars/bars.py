@@ -20,14 +20,14 @@ from k2common.http.problems import Problem
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import BARS, TRADES
 
-from query_service.answers.answer_context import Parts, scan_of
+from query_service.answers.answer_context import AnswerDependencies, scan_of
 from query_service.bars.adjustments import Adjusting, Adjustment
 from query_service.bars.bar_boundaries import CLOCK_DAY, Clock, boundaries
 from query_service.bars.corporate_actions import Basis, load_adjusting
 from query_service.bars.statement import BAR_ORDER, Fill, Job, Series, bars_sql
 from query_service.bars.timeframes import Span, Timeframe
 from query_service.trades.conditions import Rule
-from query_service.trades.range_summary import Survey, survey
+from query_service.trades.range_summary import RangeSummary, survey
 
 BATCH_ROWS = 16_384
 PAGE_ROWS, STREAM_ROWS = 200_000, 1_000_000
@@ -81,7 +81,7 @@ class Prepared:
 
     question: Question
     scan: Scan | None
-    survey: Survey
+    survey: RangeSummary
     clock: Clock
     series: Sequence[Series]
     adjusting: Adjusting
@@ -92,7 +92,7 @@ class Prepared:
 class Bars:
     """Answers questions from the versions of an AsOf."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AnswerDependencies) -> None:
         self._parts = parts
 
     async def prepare(self, as_of: AsOf, question: Question) -> Prepared:
@@ -249,7 +249,7 @@ class Bars:
             prepared.series, {(row["symbol"], row["venue"]): row["close"] for row in found.to_pylist()}
         )
 
-    async def _adjusting(self, as_of: AsOf, question: Question, looked: Survey) -> Adjusting:
+    async def _adjusting(self, as_of: AsOf, question: Question, looked: RangeSummary) -> Adjusting:
         dataset = BARS if question.vendor else TRADES
         version = as_of.versions.get(dataset.table)
         until = question.adjusted_to or (date.max if version is None else version.committed_at.date())
@@ -308,7 +308,7 @@ def _job(prepared: Prepared, series: Sequence[Series], lo: int, hi: int) -> Job:
     )
 
 
-def _clock(question: Question, looked: Survey) -> Clock:
+def _clock(question: Question, looked: RangeSummary) -> Clock:
     kinds = {one.venue: one.asset_class for one in looked.found}
     try:
         zones = {venue: _zone(question, venue, kind) for venue, kind in kinds.items()}
@@ -351,7 +351,7 @@ def _spellings(question: Question) -> Sequence[str]:
     return question.timeframe.spellings if isinstance(question.timeframe, Span) else ()
 
 
-def _both(series: Sequence[Series], looked: Survey) -> Sequence[tuple[Series, Any]]:
+def _both(series: Sequence[Series], looked: RangeSummary) -> Sequence[tuple[Series, Any]]:
     return list(zip(series, looked.found, strict=True))
 
 

@@ -13,11 +13,11 @@ from k2common.engine.scan import Filter, Parameters, Scan, rows_sql
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import CORPORATE_ACTIONS, Dataset
 
-from query_service.answers.answer_context import Parts, scan_of
+from query_service.answers.answer_context import AnswerDependencies, scan_of
 from query_service.bars.adjustments import KINDS, Action, Adjusting, Adjustment, adjusting
 from query_service.bars.statement import ORDER
 from query_service.trades.conditions import Rule
-from query_service.trades.range_summary import Found, ambiguous
+from query_service.trades.range_summary import SeriesSummary, ambiguous
 
 LOOKBACK = timedelta(days=30)
 """A dividend's price is looked for so many days before its ex-date."""
@@ -37,9 +37,9 @@ class Basis:
 
 
 async def load_adjusting(
-    parts: Parts,
+    parts: AnswerDependencies,
     as_of: AsOf,
-    found: Sequence[Found],
+    found: Sequence[SeriesSummary],
     *,
     adjustment: Adjustment,
     until: date,
@@ -91,7 +91,7 @@ def _actions_sql(
     *,
     kinds: Sequence[str],
     until: date,
-    found: Sequence[Found],
+    found: Sequence[SeriesSummary],
 ) -> str:
     rows = rows_sql([scan], wanted, parameters)
     first = parameters.bind(min(one.first_date for one in found).isoformat())
@@ -113,7 +113,7 @@ def _one_source_each(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def _closes(
-    parts: Parts, as_of: AsOf, dividends: Sequence[Action], basis: Basis
+    parts: AnswerDependencies, as_of: AsOf, dividends: Sequence[Action], basis: Basis
 ) -> Mapping[tuple[str, str, date], Decimal]:
     """The last price before each ex-date, as traded; only the days before an ex-date are read."""
     if not dividends:

@@ -11,16 +11,16 @@ from fastapi.responses import Response
 from k2common.http.parameters import require_known
 from k2common.schemas.datasets import BARS, CORPORATE_ACTIONS, TRADES
 
-from query_service.answers.answer_context import Parts, resolved, unchanged
+from query_service.answers.answer_context import AnswerDependencies, resolved, unchanged
 from query_service.answers.documentation import body_answers, rows_answers
-from query_service.answers.paged_answer import Made, answered, turn_of
+from query_service.answers.paged_answer import PagedAnswer, answered, turn_of
 from query_service.bars.bars import SCHEMA, Bars, Prepared, Question
 from query_service.bars.parameters import BarsBody, BarsParameters, BarsQuery
 
 MAX_NOTES = 1_000
 
 
-def bars_routes(parts: Parts) -> APIRouter:
+def bars_routes(parts: AnswerDependencies) -> APIRouter:
     """Bars, by query string and by body."""
     router = APIRouter(prefix="/v1", tags=["bars"])
     bars = Bars(parts)
@@ -41,7 +41,7 @@ def bars_routes(parts: Parts) -> APIRouter:
     return router
 
 
-async def _answer(parts: Parts, bars: Bars, request: Request, query: BarsParameters) -> Response:
+async def _answer(parts: AnswerDependencies, bars: Bars, request: Request, query: BarsParameters) -> Response:
     turn = turn_of(parts, request, query)
     question, shape = query.to_question(), query.to_shape(BARS, SCHEMA)
     tables = [BARS if question.vendor else TRADES]
@@ -52,7 +52,7 @@ async def _answer(parts: Parts, bars: Bars, request: Request, query: BarsParamet
     if held is not None:
         return held
     prepared = await bars.prepare(as_of, question)
-    made = Made(
+    made = PagedAnswer(
         as_of=as_of,
         shape=shape,
         page=partial(bars.page, prepared),

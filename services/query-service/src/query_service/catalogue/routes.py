@@ -7,14 +7,14 @@ from fastapi.responses import JSONResponse, Response
 from k2common.engine.scan import Filter
 from k2common.schemas.datasets import MARKET_DATASETS
 
-from query_service.answers.answer_context import Parts, meta_of, resolved, scan_of, whole_list
+from query_service.answers.answer_context import AnswerDependencies, meta_of, resolved, scan_of, whole_list
 from query_service.answers.documentation import answers, page_of, single_of
 from query_service.catalogue import datasets
 from query_service.catalogue import parameters as given
 from query_service.sql.views import narrowed
 
 
-def datasets_routes(parts: Parts) -> APIRouter:
+def datasets_routes(parts: AnswerDependencies) -> APIRouter:
     """The endpoints; the condition of each day has routes of its own."""
     router = APIRouter(prefix="/v1/datasets", tags=["catalogue"])
 

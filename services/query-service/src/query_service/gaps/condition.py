@@ -14,7 +14,7 @@ from k2common.iceberg.reading.as_of import AsOf
 from k2common.query.queries import Queries
 from k2common.schemas.datasets import DEAD_LETTERS, GAPS, REJECTS, Dataset
 
-from query_service.answers.answer_context import Parts, scan_of
+from query_service.answers.answer_context import AnswerDependencies, scan_of
 from query_service.gaps.gaps import FLAGS, condition_sql, events_sql
 from query_service.gaps.parameters import ConditionParameters
 from query_service.gaps.silences import open_spans
@@ -24,7 +24,7 @@ EVENT_KINDS = ("duplicate", "out_of_order", "reset_overnight", "reset_restart")
 
 
 async def conditions(
-    parts: Parts, as_of: AsOf, dataset: Dataset, query: ConditionParameters
+    parts: AnswerDependencies, as_of: AsOf, dataset: Dataset, query: ConditionParameters
 ) -> Sequence[Mapping[str, Any]]:
     """An entry for each trading date of the range that has rows, or on which a venue was open without any."""
     query.check()
@@ -92,7 +92,7 @@ def _inside(day: date, query: ConditionParameters) -> bool:
 
 
 async def _events(
-    parts: Parts, as_of: AsOf, dataset: Dataset, wanted: Filter
+    parts: AnswerDependencies, as_of: AsOf, dataset: Dataset, wanted: Filter
 ) -> Mapping[date, Mapping[str, Any]]:
     """Open gaps, missing numbers as text, and other events by day."""
     version, gaps = as_of.versions.get(dataset.table), as_of.versions.get(GAPS.table)
@@ -112,7 +112,7 @@ async def _events(
     return {row.pop("trading_date"): row for row in rows}
 
 
-async def _counts(parts: Parts, as_of: AsOf, table: str) -> Mapping[str, int]:
+async def _counts(parts: AnswerDependencies, as_of: AsOf, table: str) -> Mapping[str, int]:
     """Rows of a table by upload."""
     version = as_of.versions.get(table)
     if version is None:

@@ -15,7 +15,7 @@ from k2common.iceberg.reading.as_of import AsOf
 from k2common.query.queries import Queries
 from k2common.schemas.datasets import GAPS, REJECTS, Dataset
 
-from query_service.answers.answer_context import Parts, scan_of
+from query_service.answers.answer_context import AnswerDependencies, scan_of
 from query_service.gaps.gaps import breaks_sql, ingested_sql, keys_sql, rejects_sql, silences_sql
 from query_service.gaps.parameters import DAY_NS, TIMEFRAMES, GapsParameters, day_ns
 from query_service.gaps.silences import (
@@ -35,7 +35,7 @@ HALF_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class GapReport:
     """The intervals in their order, and the venues of which no calendar is known."""
 
     intervals: Sequence[Interval]
@@ -43,7 +43,9 @@ class Found:
     without_calendar: Sequence[str]
 
 
-async def find_gaps(parts: Parts, as_of: AsOf, dataset: Dataset, query: GapsParameters) -> Found:
+async def find_gaps(
+    parts: AnswerDependencies, as_of: AsOf, dataset: Dataset, query: GapsParameters
+) -> GapReport:
     """Everything that the range lacks.
 
     Raises Problem 422 for more than MAX_INTERVALS, and what the reader and the queries raise.
@@ -71,7 +73,7 @@ async def find_gaps(parts: Parts, as_of: AsOf, dataset: Dataset, query: GapsPara
     intervals = [interval for interval in intervals if interval.cause in causes]
     intervals.sort(key=lambda i: (i.start, i.key.venue, i.key.symbol, i.key.source, i.cause, i.end))
     known = {key.symbol for key, _, _ in silences.keys}
-    return Found(
+    return GapReport(
         intervals=intervals,
         unresolved=sorted(set(wanted.symbols) - known),
         without_calendar=sorted(without),
@@ -159,7 +161,7 @@ def _range(key: Key, wanted: Filter) -> tuple[int, int]:
 
 
 async def _breaks(
-    parts: Parts, as_of: AsOf, dataset: Dataset, wanted: Filter, *, healed: bool
+    parts: AnswerDependencies, as_of: AsOf, dataset: Dataset, wanted: Filter, *, healed: bool
 ) -> Sequence[Mapping[str, Any]]:
     version, gaps = as_of.versions.get(dataset.table), as_of.versions.get(GAPS.table)
     if version is None or gaps is None:
@@ -208,7 +210,7 @@ def _break(row: Mapping[str, Any], rejects: Rejects) -> Interval:
     )
 
 
-async def _rejects(parts: Parts, as_of: AsOf, uploads: Sequence[str]) -> Rejects:
+async def _rejects(parts: AnswerDependencies, as_of: AsOf, uploads: Sequence[str]) -> Rejects:
     version = as_of.versions.get(REJECTS.table)
     if version is None or not uploads:
         return {}
@@ -220,7 +222,7 @@ async def _rejects(parts: Parts, as_of: AsOf, uploads: Sequence[str]) -> Rejects
 
 
 async def _ingested(
-    parts: Parts, as_of: AsOf, dataset: Dataset, wanted: Filter
+    parts: AnswerDependencies, as_of: AsOf, dataset: Dataset, wanted: Filter
 ) -> frozenset[tuple[str, str, date]]:
     """Of all symbols, and a day further on both sides: a session may begin on the day before its own."""
     padded = Filter(venues=wanted.venues, source=wanted.source, trading_date=wanted.trading_date)

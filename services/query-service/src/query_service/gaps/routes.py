@@ -15,7 +15,7 @@ from k2common.iceberg.reading.tags import NAME
 from k2common.schemas.datasets import BARS, DEAD_LETTERS, GAPS, QUOTES, REJECTS, TRADES, Dataset
 from k2common.versions.version import Version, format_token
 
-from query_service.answers.answer_context import Parts, caching, meta_of, unchanged
+from query_service.answers.answer_context import AnswerDependencies, caching, meta_of, unchanged
 from query_service.answers.documentation import NOT_MODIFIED, answers, page_of
 from query_service.answers.page_tokens import ListPage
 from query_service.answers.parameters import fault
@@ -28,7 +28,7 @@ DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (TRADES,
 MAX_GROUPS = 1_000_000
 
 
-def gap_routes(parts: Parts) -> APIRouter:
+def gap_routes(parts: AnswerDependencies) -> APIRouter:
     """Differences, gaps and conditions."""
     router = APIRouter(prefix="/v1", tags=["quality"])
 
@@ -99,7 +99,9 @@ def gap_routes(parts: Parts) -> APIRouter:
     return router
 
 
-async def _version(parts: Parts, dataset: Dataset, text: str | None, parameter: str) -> Version | None:
+async def _version(
+    parts: AnswerDependencies, dataset: Dataset, text: str | None, parameter: str
+) -> Version | None:
     """The version of the dataset's table that the text names. Raises Problem 400 where it names none."""
     as_of = await parts.blocking.run(resolve, parts.reader, text, [dataset.table])
     version = as_of.versions.get(dataset.table)
@@ -109,7 +111,11 @@ async def _version(parts: Parts, dataset: Dataset, text: str | None, parameter: 
 
 
 async def _differences(
-    parts: Parts, dataset: Dataset, before: Version | None, after: Version | None, query: given.DiffParameters
+    parts: AnswerDependencies,
+    dataset: Dataset,
+    before: Version | None,
+    after: Version | None,
+    query: given.DiffParameters,
 ) -> Sequence[Mapping[str, Any]]:
     if before is None or after is None:
         return []
@@ -146,7 +152,7 @@ def _difference(row: Mapping[str, Any], before: Version, after: Version) -> Mapp
     }
 
 
-async def _as_of(parts: Parts, text: str | None, dataset: Dataset) -> AsOf:
+async def _as_of(parts: AnswerDependencies, text: str | None, dataset: Dataset) -> AsOf:
     """The versions that `as_of` names, and the newest of the tables beside the dataset that it does not."""
     beside = (GAPS.table, REJECTS.table, DEAD_LETTERS.table)
     as_of = await parts.blocking.run(resolve, parts.reader, text, [dataset.table, *beside])
@@ -180,7 +186,7 @@ def _caching(request: Request, as_of: AsOf, query: given.AsOfParameters) -> Mapp
     return caching(request, as_of, query.as_of)
 
 
-def _turned(parts: Parts, query: given.PagedParameters) -> ListPage:
+def _turned(parts: AnswerDependencies, query: given.PagedParameters) -> ListPage:
     """What the page token says; the beginning without one. Raises Problem 400."""
     if query.page_token is None:
         return ListPage(versions={}, filter="", at=0)
@@ -191,7 +197,7 @@ def _turned(parts: Parts, query: given.PagedParameters) -> ListPage:
 
 
 def _page(
-    parts: Parts,
+    parts: AnswerDependencies,
     request: Request,
     query: given.PagedParameters,
     entries: Sequence[Mapping[str, Any]],

@@ -17,7 +17,7 @@ from k2common.engine.scan import ORDER, Filter, Parameters, Scan, no_rows_sql, r
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import QUOTES, TRADES
 
-from query_service.answers.answer_context import Parts, scan_of
+from query_service.answers.answer_context import AnswerDependencies, scan_of
 from query_service.trades.conditions import Rule
 from query_service.trades.range_summary import survey
 
@@ -69,7 +69,7 @@ class Question:
 class Joins:
     """Answers questions day by day; every method raises what the planner and the queries raise."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AnswerDependencies) -> None:
         self._parts = parts
 
     async def check(self, question: Question) -> Sequence[str]:

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from k2common.schemas.datasets import QUOTES, TRADES
 
-from query_service.answers.answer_context import Parts, resolved, unchanged
+from query_service.answers.answer_context import AnswerDependencies, resolved, unchanged
 from query_service.answers.documentation import rows_answers
-from query_service.answers.paged_answer import Made, answered, turn_of
+from query_service.answers.paged_answer import PagedAnswer, answered, turn_of
 from query_service.joins.joins import SCHEMA, Joins, Question
 from query_service.joins.parameters import Join
 
 
-def joins_routes(parts: Parts) -> APIRouter:
+def joins_routes(parts: AnswerDependencies) -> APIRouter:
     """Trades with quotes."""
     router = APIRouter(prefix="/v1", tags=["joins"])
     joins = Joins(parts)
@@ -39,7 +39,7 @@ def joins_routes(parts: Parts) -> APIRouter:
             tolerance_ns=tolerance,
             quote_source=query.quote_source,
         )
-        made = Made(
+        made = PagedAnswer(
             as_of=as_of,
             shape=shape,
             page=partial(joins.page, question),

@@ -14,7 +14,7 @@ from k2common.iceberg.archive import Archive, ContentGone
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import DATASETS, REJECTS, UPLOADS, Dataset
 
-from query_service.answers.answer_context import Parts, meta_of, resolved
+from query_service.answers.answer_context import AnswerDependencies, meta_of, resolved
 from query_service.answers.documentation import answers, single_of
 from query_service.catalogue.parameters import Versioned
 from query_service.provenance.provenance import dialect_of, receipt_of, record_at, reject_of, row_of
@@ -39,7 +39,7 @@ Line = Annotated[
 ]
 
 
-def provenance_routes(parts: Parts, archive: Archive) -> APIRouter:
+def provenance_routes(parts: AnswerDependencies, archive: Archive) -> APIRouter:
     """The endpoint."""
     router = APIRouter(prefix="/v1/uploads", tags=["provenance"])
 
@@ -69,7 +69,7 @@ def provenance_routes(parts: Parts, archive: Archive) -> APIRouter:
     return router
 
 
-async def _receipt(parts: Parts, upload_id: str) -> Mapping[str, Any]:
+async def _receipt(parts: AnswerDependencies, upload_id: str) -> Mapping[str, Any]:
     for attempt in range(2):
         if attempt:
             await parts.blocking.run(parts.reader.refresh, UPLOADS.table)
@@ -83,12 +83,12 @@ async def _receipt(parts: Parts, upload_id: str) -> Mapping[str, Any]:
     )
 
 
-async def _reject(parts: Parts, upload_id: str, line: int) -> Mapping[str, Any] | None:
+async def _reject(parts: AnswerDependencies, upload_id: str, line: int) -> Mapping[str, Any] | None:
     newest = await resolved(parts, None, (REJECTS,))
     return await reject_of(parts.queries, await _scan(parts, newest, REJECTS, upload_id), upload_id, line)
 
 
-async def _scan(parts: Parts, as_of: AsOf, dataset: Dataset, upload_id: str) -> Scan | None:
+async def _scan(parts: AnswerDependencies, as_of: AsOf, dataset: Dataset, upload_id: str) -> Scan | None:
     version = as_of.versions.get(dataset.table)
     if version is None:
         return None
@@ -96,7 +96,9 @@ async def _scan(parts: Parts, as_of: AsOf, dataset: Dataset, upload_id: str) -> 
     return Scan(dataset=dataset, plan=plan)
 
 
-async def _raw(parts: Parts, archive: Archive, receipt: Mapping[str, Any], line: int) -> str | None:
+async def _raw(
+    parts: AnswerDependencies, archive: Archive, receipt: Mapping[str, Any], line: int
+) -> str | None:
     """The record as it stands in the file; None when the archive no longer holds the file."""
     delimiter, encoding = dialect_of(receipt)
 

@@ -13,9 +13,9 @@ from k2common.engine.scan import Filter, Parameters, Scan
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import BARS, CORPORATE_ACTIONS, INSTRUMENTS, QUOTES, TRADES, Dataset
 
-from query_service.answers.answer_context import Parts, resolved, scan_of, unchanged
+from query_service.answers.answer_context import AnswerDependencies, resolved, scan_of, unchanged
 from query_service.answers.documentation import rows_answers
-from query_service.answers.paged_answer import Made, Turn, answered, turn_of
+from query_service.answers.paged_answer import PagedAnswer, PagePosition, answered, turn_of
 from query_service.answers.statements import Listed
 from query_service.reference import parameters as given
 from query_service.reference import reference
@@ -24,7 +24,7 @@ WITH_SYMBOLS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (TRA
 Statement = Callable[[Scan, Parameters], str]
 
 
-def reference_routes(parts: Parts) -> APIRouter:
+def reference_routes(parts: AnswerDependencies) -> APIRouter:
     """Symbols, instruments, symbology and corporate actions."""
     router = APIRouter(prefix="/v1", tags=["reference"])
 
@@ -85,7 +85,7 @@ def reference_routes(parts: Parts) -> APIRouter:
 
 
 async def _listed(
-    parts: Parts,
+    parts: AnswerDependencies,
     request: Request,
     query: given.ReferenceParameters,
     dataset: Dataset,
@@ -104,7 +104,7 @@ async def _listed(
     scan = await _scan(parts, as_of, dataset, query)
     listed = Listed(queries=parts.queries, rows=None if scan is None else partial(rows, scan), order=order)
     asked, column = names or (query.to_wanted().symbols, "symbol")
-    made = Made(
+    made = PagedAnswer(
         as_of=as_of,
         shape=shape,
         page=listed.page,
@@ -115,12 +115,14 @@ async def _listed(
     return await answered(parts, request, query, turn, made)
 
 
-async def _scan(parts: Parts, as_of: AsOf, dataset: Dataset, query: given.ReferenceParameters) -> Scan | None:
+async def _scan(
+    parts: AnswerDependencies, as_of: AsOf, dataset: Dataset, query: given.ReferenceParameters
+) -> Scan | None:
     return await scan_of(parts, as_of, dataset, Filter(symbols=query.to_wanted().symbols))
 
 
 async def _unresolved(
-    parts: Parts, turn: Turn, listed: Listed, asked: Sequence[str], column: str
+    parts: AnswerDependencies, turn: PagePosition, listed: Listed, asked: Sequence[str], column: str
 ) -> Sequence[str]:
     """The names that no row has; only the first page says so."""
     if not asked or turn.key is not None:

@@ -14,19 +14,19 @@ from k2common.engine.scan import Scan
 from k2common.engine.statements import StatementRefused
 from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.problems import Problem
-from k2common.http.streaming import Streamed
+from k2common.http.streaming import StreamedResponse
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.query.sandbox import Sandbox, Statement, Task
 from starlette.types import Receive, Send
 from starlette.types import Scope as HttpScope
 
-from query_service.answers.answer_context import Parts, meta_of, resolved, scan_of
+from query_service.answers.answer_context import AnswerDependencies, meta_of, resolved, scan_of
 from query_service.answers.documentation import body_answers
 from query_service.sql.parameters import SqlRequest
 from query_service.sql.views import VIEWS, narrowed, task_of
 
 
-def sql_routes(parts: Parts, sandbox: Sandbox) -> APIRouter:
+def sql_routes(parts: AnswerDependencies, sandbox: Sandbox) -> APIRouter:
     """The endpoint."""
     router = APIRouter(prefix="/v1", tags=["sql"])
 
@@ -69,7 +69,7 @@ def problem_of(error: StatementRefused) -> Problem:
 
 
 async def _planned(
-    parts: Parts, query: SqlRequest, statement: Statement, form: str, limit: int | None
+    parts: AnswerDependencies, query: SqlRequest, statement: Statement, form: str, limit: int | None
 ) -> tuple[AsOf | None, Task]:
     wanted = query.to_filter()
     datasets = [VIEWS[name] for name in statement.tables]
@@ -97,7 +97,7 @@ async def _whole(
     return Response(head + b"]," + rest[1:], media_type=MEDIA_TYPES["json"])
 
 
-class _Answer(Streamed):
+class _Answer(StreamedResponse):
     """A stream that ends its statement, whether it was sent whole, cut off or never begun."""
 
     def __init__(self, body: AsyncGenerator[bytes, None], stack: AsyncExitStack, **more: Any) -> None:

@@ -10,7 +10,14 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 from k2common.schemas.datasets import QUOTES, TRADES
 
-from query_service.answers.answer_context import Parts, caching, meta_of, resolved, scan_of, unchanged
+from query_service.answers.answer_context import (
+    AnswerDependencies,
+    caching,
+    meta_of,
+    resolved,
+    scan_of,
+    unchanged,
+)
 from query_service.answers.documentation import NOT_MODIFIED, answers, single_of
 from query_service.answers.parameters import Summary
 from query_service.summary.summary import summarize
@@ -22,7 +29,7 @@ Symbol = Annotated[
 TradingDate = Annotated[date, Path(description="The date of the venue's calendar.", examples=["2014-03-11"])]
 
 
-def summary_routes(parts: Parts) -> APIRouter:
+def summary_routes(parts: AnswerDependencies) -> APIRouter:
     """The market summary."""
     router = APIRouter(prefix="/v1", tags=["bars"])
 

@@ -13,7 +13,7 @@ from k2common.query.queries import Queries
 
 from query_service.answers.formats import Writer
 from query_service.answers.planning import Planner
-from query_service.ticks.rows import Asked
+from query_service.ticks.rows import RowQuery
 
 WIDER = 2
 SYMBOL = "k2_symbol"
@@ -21,7 +21,7 @@ ONE_EACH = "QUALIFY row_number() OVER (PARTITION BY symbol ORDER BY {by}) = 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class LatestRows:
     """Symbols in ascending order and the row of each; `more` says that there are further ones."""
 
     symbols: Sequence[str]
@@ -36,7 +36,9 @@ class Latest:
         self._planner = planner
         self._queries = queries
 
-    async def rows(self, asked: Asked, writer: Writer, *, after: str | None, limit: int | None) -> Found:
+    async def rows(
+        self, asked: RowQuery, writer: Writer, *, after: str | None, limit: int | None
+    ) -> LatestRows:
         """The first `limit` symbols after `after`, each with its row in the writer's columns."""
         found: list[pa.Table] = []
         seen: set[str] = set()
@@ -52,14 +54,14 @@ class Latest:
             count *= WIDER
         return _sorted(found, limit)
 
-    def _left(self, asked: Asked, seen: set[str]) -> Asked | None:
+    def _left(self, asked: RowQuery, seen: set[str]) -> RowQuery | None:
         if not asked.wanted.symbols:
             return asked
         missing = [symbol for symbol in asked.wanted.symbols if symbol not in seen]
         return replace(asked, wanted=replace(asked.wanted, symbols=missing)) if missing else None
 
     async def _of(
-        self, asked: Asked, plan: Plan, writer: Writer, *, seen: set[str], after: str | None
+        self, asked: RowQuery, plan: Plan, writer: Writer, *, seen: set[str], after: str | None
     ) -> pa.Table:
         parameters = Parameters()
         rows = rows_sql([Scan(dataset=asked.shape.dataset, plan=plan)], asked.wanted, parameters)
@@ -74,7 +76,7 @@ class Latest:
         sql = f"SELECT {writer.select(parameters)}, symbol AS {SYMBOL} FROM ({newest})"
         return await self._queries.table(sql, parameters.values)
 
-    async def _groups(self, asked: Asked) -> list[Plan]:
+    async def _groups(self, asked: RowQuery) -> list[Plan]:
         plan = await self._planner.plan(asked.as_of, asked.shape.dataset, asked.wanted)
         return [] if plan is None else plan.in_order(asked.order.clock)
 
@@ -83,10 +85,10 @@ def _backwards(order: Order) -> Order:
     return replace(order, descending=True)
 
 
-def _sorted(found: Sequence[pa.Table], limit: int | None) -> Found:
+def _sorted(found: Sequence[pa.Table], limit: int | None) -> LatestRows:
     if not found:
-        return Found(symbols=(), rows=pa.table({}), more=False)
+        return LatestRows(symbols=(), rows=pa.table({}), more=False)
     rows: Any = pa.concat_tables(found).sort_by(SYMBOL)
     more = limit is not None and rows.num_rows > limit
     rows = rows.slice(0, limit)
-    return Found(symbols=rows[SYMBOL].to_pylist(), rows=rows.drop_columns([SYMBOL]), more=more)
+    return LatestRows(symbols=rows[SYMBOL].to_pylist(), rows=rows.drop_columns([SYMBOL]), more=more)

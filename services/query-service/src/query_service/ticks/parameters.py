@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import Query
-from k2common.engine.scan import OPERATORS, Bound, Filter
+from k2common.engine.scan import OPERATORS, ColumnBound, Filter
 from pydantic import Field
 
 from query_service.answers.parameters import ListParameters, OutputParameters, RowsParameters, fault, split
@@ -131,12 +131,12 @@ LatestTrades = Annotated[LatestTradesParameters, Query()]
 LatestQuotes = Annotated[LatestQuotesParameters, Query()]
 
 
-def bounds_of(parameters: RowsParameters) -> Sequence[Bound]:
+def bounds_of(parameters: RowsParameters) -> Sequence[ColumnBound]:
     """The comparisons among the parameters, `<column>.<operator>`."""
     found = []
     for name, field in type(parameters).model_fields.items():
         column, _, operator = (field.alias or "").partition(".")
         value = getattr(parameters, name)
         if operator in OPERATORS and value is not None:
-            found.append(Bound(column=column, operator=operator, value=value))
+            found.append(ColumnBound(column=column, operator=operator, value=value))
     return found

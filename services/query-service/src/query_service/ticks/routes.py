@@ -9,12 +9,12 @@ from fastapi.responses import Response
 from k2common.engine.scan import Order
 from k2common.http.negotiation import MEDIA_TYPES, choose
 from k2common.http.parameters import require_known
-from k2common.http.streaming import Streamed
+from k2common.http.streaming import StreamedResponse
 from k2common.iceberg.reading.as_of import AsOf
 from k2common.schemas.datasets import QUOTES, TRADES, Dataset
 
 from query_service.answers.answer_context import (
-    Parts,
+    AnswerDependencies,
     caching,
     meta_of,
     resolved,
@@ -29,10 +29,10 @@ from query_service.answers.pages import Page, page_json
 from query_service.answers.parameters import ListParameters, OutputParameters, fault
 from query_service.ticks import parameters as given
 from query_service.ticks.latest import Latest
-from query_service.ticks.rows import Asked, Rows, filter_digest
+from query_service.ticks.rows import RowQuery, Rows, filter_digest
 
 
-def rows_routes(parts: Parts) -> APIRouter:
+def rows_routes(parts: AnswerDependencies) -> APIRouter:
     """The endpoints of trades and quotes."""
     router = APIRouter(prefix="/v1", tags=["rows"])
 
@@ -65,12 +65,14 @@ def rows_routes(parts: Parts) -> APIRouter:
     return router
 
 
-async def _listing(parts: Parts, request: Request, query: ListParameters, dataset: Dataset) -> Response:
+async def _listing(
+    parts: AnswerDependencies, request: Request, query: ListParameters, dataset: Dataset
+) -> Response:
     form = choose(request, query.format)
     wanted, shape, order = query.to_filter(), query.to_shape(dataset), query.to_order()
     turned = _turned(parts, query, form)
     as_of = await resolved(parts, turned.version if turned else query.as_of, (dataset,))
-    asked = Asked(as_of=as_of, wanted=wanted, shape=shape, order=order)
+    asked = RowQuery(as_of=as_of, wanted=wanted, shape=shape, order=order)
     digest = filter_digest(asked, "rows")
     _check(turned, digest)
     held = unchanged(request, as_of, query.as_of)
@@ -87,16 +89,18 @@ async def _listing(parts: Parts, request: Request, query: ListParameters, datase
     return _page(parts, request, query, asked, page, digest, unresolved)
 
 
-def _rows(parts: Parts) -> Rows:
+def _rows(parts: AnswerDependencies) -> Rows:
     return Rows(planner=parts.planner, queries=parts.queries, blocking=parts.blocking)
 
 
-async def _latest(parts: Parts, request: Request, query: OutputParameters, dataset: Dataset) -> Response:
+async def _latest(
+    parts: AnswerDependencies, request: Request, query: OutputParameters, dataset: Dataset
+) -> Response:
     form = choose(request, query.format)
     wanted, shape = query.to_filter(), query.to_shape(dataset)
     turned = _turned(parts, query, form)
     as_of = await resolved(parts, turned.version if turned else query.as_of, (dataset,))
-    asked = Asked(as_of=as_of, wanted=wanted, shape=shape, order=Order(clock=wanted.clock))
+    asked = RowQuery(as_of=as_of, wanted=wanted, shape=shape, order=Order(clock=wanted.clock))
     digest = filter_digest(asked, "latest")
     _check(turned, digest)
     held = unchanged(request, as_of, query.as_of)
@@ -117,7 +121,7 @@ async def _latest(parts: Parts, request: Request, query: OutputParameters, datas
     return _page(parts, request, query, asked, page, digest, unresolved)
 
 
-def _turned(parts: Parts, query: OutputParameters, form: str) -> KeyPage | None:
+def _turned(parts: AnswerDependencies, query: OutputParameters, form: str) -> KeyPage | None:
     """What the page token says; None without one. Raises Problem 400."""
     if query.page_token is None:
         return None
@@ -132,7 +136,7 @@ def _check(turned: KeyPage | None, digest: str) -> None:
 
 
 def _streamed(
-    parts: Parts,
+    parts: AnswerDependencies,
     request: Request,
     query: OutputParameters,
     as_of: AsOf,
@@ -141,14 +145,16 @@ def _streamed(
     unresolved: Sequence[str],
 ) -> Response:
     headers = {**caching(request, as_of, query.as_of), **told_before(as_of, unresolved)}
-    return Streamed(body, reader_seconds=parts.reader_seconds, media_type=MEDIA_TYPES[form], headers=headers)
+    return StreamedResponse(
+        body, reader_seconds=parts.reader_seconds, media_type=MEDIA_TYPES[form], headers=headers
+    )
 
 
 def _page(
-    parts: Parts,
+    parts: AnswerDependencies,
     request: Request,
     query: OutputParameters,
-    asked: Asked,
+    asked: RowQuery,
     page: Page,
     digest: str,
     unresolved: Sequence[str],

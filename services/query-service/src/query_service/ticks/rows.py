@@ -29,7 +29,7 @@ FASTER = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RowQuery:
     """Which rows, in which order, in which shape, of which version."""
 
     as_of: AsOf
@@ -46,7 +46,7 @@ class Rows:
         self._queries = queries
         self._blocking = blocking
 
-    async def page(self, asked: Asked, *, limit: int, key: Sequence[Any] | None) -> Page:
+    async def page(self, asked: RowQuery, *, limit: int, key: Sequence[Any] | None) -> Page:
         """Up to `limit` rows after `key`."""
         if key is not None:
             asked = replace(asked, wanted=asked.order.narrowed(asked.wanted, key))
@@ -62,7 +62,9 @@ class Rows:
             missing -= found[-1].num_rows
         return _page(found, asked.order, limit=limit)
 
-    async def stream(self, asked: Asked, writer: Writer, *, limit: int | None) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, asked: RowQuery, writer: Writer, *, limit: int | None
+    ) -> AsyncGenerator[bytes, None]:
         """All rows, or the first `limit`, as the writer writes them; memory stays bounded."""
         schema, groups = await self.schema(asked, writer), await self._groups(asked)
         if groups:
@@ -84,7 +86,7 @@ class Rows:
             left = None if left is None else left - given
         yield writer.end()
 
-    async def unresolved(self, asked: Asked, seen: frozenset[str]) -> Sequence[str]:
+    async def unresolved(self, asked: RowQuery, seen: frozenset[str]) -> Sequence[str]:
         """The wanted symbols that no row has; `seen` are known to have some."""
         missing = [symbol for symbol in asked.wanted.symbols if symbol not in seen]
         if not missing:
@@ -105,13 +107,13 @@ class Rows:
             yield await self._blocking.run(writer.rows, batch)
         yield writer.end()
 
-    async def schema(self, asked: Asked, writer: Writer) -> pa.Schema:
+    async def schema(self, asked: RowQuery, writer: Writer) -> pa.Schema:
         """The columns of the writer's batches, as the engine gives them where there is no row."""
         parameters = Parameters()
         sql = f"SELECT {writer.select(parameters)} FROM ({no_rows_sql(asked.shape.dataset)})"
         return (await self._queries.table(sql, parameters.values)).schema
 
-    async def _groups(self, asked: Asked) -> Sequence[Plan]:
+    async def _groups(self, asked: RowQuery) -> Sequence[Plan]:
         plan = await self._planner.plan(asked.as_of, asked.shape.dataset, asked.wanted)
         groups = [] if plan is None else plan.in_order(asked.order.clock)
         return groups[::-1] if asked.order.descending else groups
@@ -146,7 +148,7 @@ class Pace:
         self._count = max(1, min(self._count * FASTER, fitting))
 
 
-def filter_digest(asked: Asked, kind: str) -> str:
+def filter_digest(asked: RowQuery, kind: str) -> str:
     """Tells whether a page token belongs to a request."""
     text = f"{kind} {asked.shape.dataset.name} {asked.wanted} {asked.order}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -166,7 +168,7 @@ def _page(found: Sequence[pa.Table], order: Order, *, limit: int) -> Page:
 
 def _cut(
     columns: str,
-    asked: Asked,
+    asked: RowQuery,
     plan: Plan,
     parameters: Parameters,
     *,

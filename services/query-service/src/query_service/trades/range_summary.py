@@ -19,7 +19,7 @@ MAX_NAMED = 20
 
 
 @dataclass(slots=True, kw_only=True)
-class Found:
+class SeriesSummary:
     """The rows of a symbol of a venue that count, and their first and last time and trading date."""
 
     symbol: str
@@ -40,10 +40,10 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class RangeSummary:
     """What was found, and how many rows with which conditions the rule leaves out."""
 
-    found: Sequence[Found] = ()
+    found: Sequence[SeriesSummary] = ()
     rule: Rule = field(default_factory=Rule)
     left_out: int = 0
     left_out_conditions: Sequence[str] = ()
@@ -82,16 +82,16 @@ def ambiguous(dataset: str, named: str, *, parameter: str = "source") -> Problem
 
 async def survey(
     queries: Queries, scan: Scan | None, wanted: Filter, rule: Rule, *, timeframes: Sequence[str] = ()
-) -> Survey:
+) -> RangeSummary:
     """Look over the wanted rows; of a vendor's bars those of one timeframe, however it is spelled.
 
     Raises what the queries raise.
     """
     if scan is None:
-        return Survey(rule=rule)
+        return RangeSummary(rule=rule)
     parameters = Parameters()
     groups = await queries.table(_sql(scan, wanted, rule, timeframes, parameters), parameters.values)
-    kept: dict[tuple[str, str], Found] = {}
+    kept: dict[tuple[str, str], SeriesSummary] = {}
     left_out, conditions = 0, set[str]()
     for row in groups.to_pylist():
         if row["counts"]:
@@ -99,7 +99,7 @@ async def survey(
         else:
             left_out += row["rows"]
             conditions.update(row["conditions"] or ())
-    return Survey(
+    return RangeSummary(
         found=[kept[key] for key in sorted(kept)],
         rule=rule,
         left_out=left_out,
@@ -122,10 +122,10 @@ def _sql(scan: Scan, wanted: Filter, rule: Rule, timeframes: Sequence[str], para
         FROM ({judged}) GROUP BY ALL"""
 
 
-def _add(kept: dict[tuple[str, str], Found], row: Mapping[str, Any]) -> None:
+def _add(kept: dict[tuple[str, str], SeriesSummary], row: Mapping[str, Any]) -> None:
     one = kept.get((row["symbol"], row["venue"]))
     if one is None:
-        kept[row["symbol"], row["venue"]] = Found(
+        kept[row["symbol"], row["venue"]] = SeriesSummary(
             symbol=row["symbol"],
             venue=row["venue"],
             asset_class=row["asset_class"],

@@ -17,7 +17,7 @@ from pyiceberg.table import CommitTableResponse, Table
 
 from k2common.errors import TransientError
 from k2common.iceberg.catalogs.catalog import AWAY, load_table
-from k2common.iceberg.commits.decision import Change, Landed, Proposal, decide, guarded
+from k2common.iceberg.commits.decision import Change, CommitLanded, Proposal, decide, guarded
 from k2common.iceberg.commits.expiry import Retention, expired, removal
 from k2common.iceberg.commits.table_locks import turn
 from k2common.iceberg.commits.table_totals import Totals, totals_of
@@ -67,7 +67,7 @@ def commit(
         with turn(catalog, proposal.table):
             table = load_table(catalog, proposal.table)
             decision = decide(table.metadata, proposal, hidden_files(catalog))
-            if isinstance(decision, Landed):
+            if isinstance(decision, CommitLanded):
                 return CommitResult(
                     version=decision.version,
                     snapshot_id=decision.snapshot_id,

@@ -35,7 +35,7 @@ from k2common.iceberg.versions.documents import (
     tagged_version,
     version_of,
 )
-from k2common.versions.hidden import Amended, Files, unread
+from k2common.versions.hidden import AmendedHiddenUploads, Files, unread
 from k2common.versions.version import TICK, Version, merge_spans
 
 Change: TypeAlias = Callable[[Version | None], Version]
@@ -64,7 +64,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landed:
+class CommitLanded:
     """The proposal is in the table."""
 
     version: Version
@@ -78,7 +78,7 @@ class Attempt:
     version: Version
 
 
-def decide(metadata: TableMetadata, proposal: Proposal, files: Files = unread) -> Landed | Attempt:
+def decide(metadata: TableMetadata, proposal: Proposal, files: Files = unread) -> CommitLanded | Attempt:
     """What to do with the proposal, whatever was tried before; `files` are for what the head hides.
 
     Raises Fenced when the table's offsets are not the expected ones, SetupError when main was rolled back to
@@ -88,7 +88,7 @@ def decide(metadata: TableMetadata, proposal: Proposal, files: Files = unread) -
         if entry(snapshot, COMMIT_ID_KEY) == proposal.commit_id:
             version = version_of(snapshot, files)
             if version is not None:
-                return Landed(version=version, snapshot_id=snapshot.snapshot_id)
+                return CommitLanded(version=version, snapshot_id=snapshot.snapshot_id)
     return Attempt(version=next_version(metadata, proposal, files))
 
 
@@ -107,7 +107,7 @@ def next_version(metadata: TableMetadata, proposal: Proposal, files: Files = unr
         return head
     check_owner(head, proposal)
     version = replace(proposal.change(head), schema_id=metadata.current_schema_id)
-    if head is not None and isinstance(head.hidden, Amended):
+    if head is not None and isinstance(head.hidden, AmendedHiddenUploads):
         version = replace(version, hidden=head.hidden.amended(version.hidden))
     for seen in (head, tagged):
         if seen is not None:

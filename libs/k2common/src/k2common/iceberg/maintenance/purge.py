@@ -29,7 +29,7 @@ from k2common.iceberg.maintenance.rewrite import (
 from k2common.iceberg.reading.plan import Footers
 from k2common.iceberg.reading.reader import VersionReader
 from k2common.iceberg.versions.documents import head_version
-from k2common.versions.hidden import Hidden
+from k2common.versions.hidden import HiddenUpload
 from k2common.versions.version import Version, merge_spans
 
 Span = tuple[int, int]
@@ -179,7 +179,7 @@ def _change(spans: tuple[Span, ...], forget: Set[str], *, now: datetime) -> Chan
     def change(head: Version | None) -> Version:
         if head is None:
             raise ValueError("a table without a version has nothing to purge")
-        hidden: Mapping[str, Hidden] = {u: e for u, e in head.hidden.items() if u not in forget}
+        hidden: Mapping[str, HiddenUpload] = {u: e for u, e in head.hidden.items() if u not in forget}
         version = head.successor(now=now, offsets={}, hidden=hidden)
         return replace(version, gone=merge_spans((*head.gone, *spans)))
 

@@ -36,7 +36,7 @@ from k2common.iceberg.maintenance.rewrite import (
     NOTHING,
     Proof,
     ProofFailed,
-    Rewritten,
+    RewrittenFiles,
     aligned_to,
     commit_rewritten,
     live_files,
@@ -233,7 +233,7 @@ def replace_lost(
     except AWAY as error:
         raise TransientError(f"{'.'.join(table.name())} cannot be written to: {error}") from error
     files = [proved.file.data_file]
-    rewritten = Rewritten(files=files, before=proof, after=proof, left_out=NOTHING)
+    rewritten = RewrittenFiles(files=files, before=proof, after=proof, left_out=NOTHING)
     live = [file.live for file in proved.lost]
     return commit_rewritten(catalog, table, live, rewritten, retention=retention, attempts=attempts)
 

@@ -82,7 +82,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rewritten:
+class RewrittenFiles:
     """Files that no commit names yet; `left_out` is of the rows that are not in them."""
 
     files: Sequence[DataFile]
@@ -131,7 +131,7 @@ def rewrite(
     order: Sequence[str],
     bounds: Bounds,
     without: Set[str] = frozenset(),
-) -> Rewritten:
+) -> RewrittenFiles:
     """The rows of the files in new ones, sorted by `order`, but for those of the uploads `without`.
 
     Holds the rows of `bounds` in memory: files beyond them are rewritten piece by piece. Raises ProofFailed
@@ -154,14 +154,14 @@ def rewrite(
         raise ProofFailed(
             f"{'.'.join(table.name())}: {before} was read, {left_out} left out, {after} written"
         )
-    return Rewritten(files=written, before=before, after=after, left_out=left_out)
+    return RewrittenFiles(files=written, before=before, after=after, left_out=left_out)
 
 
 def commit_rewritten(
     catalog: Catalog,
     table: Table,
     files: Sequence[LiveFile],
-    rewritten: Rewritten,
+    rewritten: RewrittenFiles,
     *,
     change: Change | None = None,
     retention: Retention | None = None,
@@ -192,7 +192,7 @@ def _same(head: Version | None) -> Version:
     return head
 
 
-def _summary(rewritten: Rewritten) -> Mapping[str, str]:
+def _summary(rewritten: RewrittenFiles) -> Mapping[str, str]:
     before, after, left_out = rewritten.before, rewritten.after, rewritten.left_out
     return {
         "k2.rows-before": str(before.rows),

@@ -27,14 +27,14 @@ from k2common.iceberg.catalogs.catalog import AWAY
 from k2common.iceberg.files.data_files import OFFSETS_KEY, UPLOADS_KEY
 from k2common.iceberg.files.manifest_index import FURTHEST, NO_DAY, FileEntry
 from k2common.iceberg.files.verification import FileVerifier, GivenUp, faults, never, read_footer_bytes
-from k2common.versions.hidden import Hidden, OffsetRange
+from k2common.versions.hidden import HiddenUpload, OffsetRange
 from k2common.versions.version import Version
 
 FOOTER_THREADS = 8
 MAGIC = b"PAR1"
 
 
-class Share(Enum):
+class FileCoverage(Enum):
     """How much of a file a version shows."""
 
     ALL = "all"
@@ -196,33 +196,34 @@ class Plan:
         return self.files[path].day if path in self.files else NO_DAY
 
 
-def classify(footer: Footer, version: Version) -> Share:
+def classify(footer: Footer, version: Version) -> FileCoverage:
     """How much of the file with this footer the version shows; in doubt SOME."""
     if not footer.ranges:
-        return Share.SOME
-    if all(_share(r, version) is Share.NONE for r in footer.ranges):
-        return Share.NONE
+        return FileCoverage.SOME
+    if all(_share(r, version) is FileCoverage.NONE for r in footer.ranges):
+        return FileCoverage.NONE
     if footer.uploads and all(upload in version.hidden for upload in footer.uploads):
-        return Share.NONE
-    if not all(_share(r, version) is Share.ALL for r in footer.ranges):
-        return Share.SOME
-    return Share.SOME if _may_hold(footer, version.hidden) else Share.ALL
+        return FileCoverage.NONE
+    if not all(_share(r, version) is FileCoverage.ALL for r in footer.ranges):
+        return FileCoverage.SOME
+    return FileCoverage.SOME if _may_hold(footer, version.hidden) else FileCoverage.ALL
 
 
-def classify_without(footer: Footer, version: Version, without: Version) -> Share:
+def classify_without(footer: Footer, version: Version, without: Version) -> FileCoverage:
     """How much of the file is shown by `version` and not by `without`; in doubt SOME."""
     here, there = classify(footer, version), classify(footer, without)
-    if here is Share.NONE or there is Share.ALL:
-        return Share.NONE
-    if there is Share.NONE:
+    if here is FileCoverage.NONE or there is FileCoverage.ALL:
+        return FileCoverage.NONE
+    if there is FileCoverage.NONE:
         return here
     unhidden = {upload: without.hidden[upload] for upload in unhidden_in(version, without)}
     arrived = any(
-        _share(r, version) is not Share.NONE and _share(r, without) is not Share.ALL for r in footer.ranges
+        _share(r, version) is not FileCoverage.NONE and _share(r, without) is not FileCoverage.ALL
+        for r in footer.ranges
     )
     if footer.ranges and not arrived and not _may_hold(footer, unhidden):
-        return Share.NONE
-    return Share.SOME
+        return FileCoverage.NONE
+    return FileCoverage.SOME
 
 
 def unhidden_in(version: Version, without: Version) -> frozenset[str]:
@@ -230,16 +231,16 @@ def unhidden_in(version: Version, without: Version) -> frozenset[str]:
     return frozenset(without.hidden.keys() - version.hidden.keys())
 
 
-def _share(held: OffsetRange, version: Version) -> Share:
+def _share(held: OffsetRange, version: Version) -> FileCoverage:
     if held.epoch != version.epoch:
-        return Share.ALL if held.epoch < version.epoch else Share.NONE
+        return FileCoverage.ALL if held.epoch < version.epoch else FileCoverage.NONE
     end = version.offsets.get(held.partition, 0)
     if held.end <= end:
-        return Share.ALL
-    return Share.NONE if held.first >= end else Share.SOME
+        return FileCoverage.ALL
+    return FileCoverage.NONE if held.first >= end else FileCoverage.SOME
 
 
-def _may_hold(footer: Footer, uploads: Mapping[str, Hidden]) -> bool:
+def _may_hold(footer: Footer, uploads: Mapping[str, HiddenUpload]) -> bool:
     if footer.uploads is not None:
         return any(upload in uploads for upload in footer.uploads)
     return any(
@@ -327,21 +328,21 @@ def plan(
     `whole` says that the version is the snapshot's own and hides nothing: then it shows every row that came
     from Kafka.
     """
-    shares: dict[Share, list[str]] = {share: [] for share in Share}
+    shares: dict[FileCoverage, list[str]] = {share: [] for share in FileCoverage}
     for file in files:
         footer = footers[file.path]
         if without is not None:
             share = classify_without(footer, version, without)
         else:
-            share = Share.ALL if whole and footer.ranges else classify(footer, version)
+            share = FileCoverage.ALL if whole and footer.ranges else classify(footer, version)
         shares[share].append(file.path)
-    kept = {*shares[Share.ALL], *shares[Share.SOME]}
+    kept = {*shares[FileCoverage.ALL], *shares[FileCoverage.SOME]}
     columns = [footers[path].columns for path in kept]
     return Plan(
         version=version,
         snapshot_id=snapshot_id,
-        all_visible=tuple(shares[Share.ALL]),
-        straddling=tuple(shares[Share.SOME]),
+        all_visible=tuple(shares[FileCoverage.ALL]),
+        straddling=tuple(shares[FileCoverage.SOME]),
         files={file.path: file for file in files if file.path in kept},
         columns=frozenset.intersection(*columns) if columns else frozenset(),
         without=without,

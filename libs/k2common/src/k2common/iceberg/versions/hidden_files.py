@@ -19,12 +19,12 @@ from k2common.iceberg.catalogs.catalog import AWAY, HIDDEN_ROOT
 from k2common.iceberg.files.digests import named_by_digest
 from k2common.iceberg.files.lru import Recent
 from k2common.iceberg.files.verification import faults, read_whole
-from k2common.versions.hidden import Amended, Files, Hidden, entries
+from k2common.versions.hidden import AmendedHiddenUploads, Files, HiddenUpload, entries
 from k2common.versions.version import Version
 
 MOST_IN_DOCUMENT = 100
 """So many that are hidden for good cost a commit a fifth more; a thousand cost seven times as much."""
-_kept = Recent[str, Mapping[str, Hidden]](limit=32)
+_kept = Recent[str, Mapping[str, HiddenUpload]](limit=32)
 
 
 def hidden_files(catalog: Catalog) -> Files:
@@ -34,7 +34,7 @@ def hidden_files(catalog: Catalog) -> Files:
     what was written.
     """
 
-    def read(location: str) -> Mapping[str, Hidden]:
+    def read(location: str) -> Mapping[str, HiddenUpload]:
         found = _kept.get(location)
         if found is None:
             try:
@@ -55,7 +55,7 @@ def filed(version: Version, table: Table) -> Version:
     Raises what the store raises.
     """
     hidden = version.hidden
-    told = hidden.changes if isinstance(hidden, Amended) else hidden
+    told = hidden.changes if isinstance(hidden, AmendedHiddenUploads) else hidden
     if sum(entry is None or entry.is_final for entry in told.values()) <= MOST_IN_DOCUMENT:
         return version
     final = {upload: entry for upload, entry in hidden.items() if entry.is_final}
@@ -69,4 +69,4 @@ def filed(version: Version, table: Table) -> Version:
     with load_file_io(dict(catalog.properties), location).new_output(location).create() as stream:
         stream.write(text)
     _kept.put(location, final)
-    return replace(version, hidden=Amended(location, loading, hidden_files(catalog)))
+    return replace(version, hidden=AmendedHiddenUploads(location, loading, hidden_files(catalog)))
