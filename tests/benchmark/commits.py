@@ -64,21 +64,21 @@ def main() -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class CommitTime:
     """Seconds that a commit took: by the clock, and of its thread's processor time."""
 
     wall: float
     cpu: float
 
 
-def commits(catalog: Catalog, count: int, rows: int) -> list[Taken]:
+def commits(catalog: Catalog, count: int, rows: int) -> list[CommitTime]:
     """What each commit of the table of trades took, from reading its head to the committed snapshot."""
     retention = retained(catalog, TRADES)
     taken = []
     for number in range(1, count + 1):
         wall, cpu = time.perf_counter(), time.thread_time()
         result = append_trades(catalog, rows, upload=f"U{number}", retention=retention)
-        taken.append(Taken(wall=time.perf_counter() - wall, cpu=time.thread_time() - cpu))
+        taken.append(CommitTime(wall=time.perf_counter() - wall, cpu=time.thread_time() - cpu))
         record_version(catalog, result, retention=retained(catalog, VERSIONS))
     return taken
 
@@ -102,7 +102,7 @@ def maintain(catalog: Catalog, dataset: Dataset, ended: threading.Event) -> None
             swept = time.monotonic()
 
 
-def report(taken: list[Taken]) -> None:
+def report(taken: list[CommitTime]) -> None:
     """The curve."""
     hundreds = [taken[first : first + 100] for first in range(0, len(taken), 100)]
     middle = []

@@ -50,7 +50,7 @@ class Clock:
         raise AssertionError("maintenance waits for its events, not for the clock")
 
 
-class Parts:
+class Fakes:
     """A maintenance of the table of trades on a real catalogue, with what it announced."""
 
     def __init__(self, catalog: Catalog, blocking: Blocking) -> None:
@@ -91,16 +91,16 @@ class Parts:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Fakes]:
     catalog = open_catalog(folder_catalog(tmp_path))
     ensure_tables(catalog)
     blocking = Blocking(workers=1)
-    yield Parts(catalog, blocking)
+    yield Fakes(catalog, blocking)
     blocking.close()
 
 
 @pytest.fixture
-async def http(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+async def http(parts: Fakes) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
         MaintenanceRoutes(parts.maintenance).routes(),
         readiness=Readiness(),
@@ -120,7 +120,7 @@ async def command(http: httpx.AsyncClient, task: str, **parameters: str) -> Any:
 
 
 async def test_commands_do_what_they_say_and_a_trial_changes_nothing(
-    parts: Parts, http: httpx.AsyncClient
+    parts: Fakes, http: httpx.AsyncClient
 ) -> None:
     taken = {"U1": HiddenUpload(reason=Reason.RETRACTED)}
     for number in range(8):
@@ -148,7 +148,7 @@ async def test_commands_do_what_they_say_and_a_trial_changes_nothing(
     assert parts.counted(ended, task="purge") >= START.timestamp()
 
 
-async def test_files_go_after_the_guard(parts: Parts) -> None:
+async def test_files_go_after_the_guard(parts: Fakes) -> None:
     for _ in range(8):
         append_trades(parts.catalog, 5)
     await parts.trades.run(Task.COMPACT)
@@ -161,7 +161,7 @@ async def test_files_go_after_the_guard(parts: Parts) -> None:
     assert parts.counted("k2_files_collected_total") == done["deleted"]
 
 
-async def test_what_nobody_announced_is_announced_and_kept_until_it_is_recorded(parts: Parts) -> None:
+async def test_what_nobody_announced_is_announced_and_kept_until_it_is_recorded(parts: Fakes) -> None:
     for _ in range(4):
         append_trades(parts.catalog, 5, now=START)
     assert await parts.trades.run(Task.EXPIRE, dry_run=True) == {"snapshots": 0, "announced": 0}
@@ -174,7 +174,7 @@ async def test_what_nobody_announced_is_announced_and_kept_until_it_is_recorded(
 
 
 async def test_each_task_is_due_at_its_interval_and_a_failure_does_not_end_the_rest(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    parts: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [TransientError("unavailable"), ProofFailed("rows"), ForeignDeletes("deletes")]
     tried: list[float] = []
@@ -203,7 +203,7 @@ async def test_each_task_is_due_at_its_interval_and_a_failure_does_not_end_the_r
 
 
 async def test_a_share_that_ends_does_not_wait_for_a_pass(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    parts: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop, begun, let_go = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -223,7 +223,7 @@ async def test_a_share_that_ends_does_not_wait_for_a_pass(
     let_go.set()
 
 
-async def test_parameters_at_fault_are_refused_by_name(parts: Parts, http: httpx.AsyncClient) -> None:
+async def test_parameters_at_fault_are_refused_by_name(parts: Fakes, http: httpx.AsyncClient) -> None:
     for query in ({"tabel": "x"}, {"table": "market.prices"}, {"dry_run": "yes"}):
         answer = await http.post("/v1/maintenance/expire", params=query)
         assert answer.status_code == 400
@@ -233,7 +233,7 @@ async def test_parameters_at_fault_are_refused_by_name(parts: Parts, http: httpx
 
 
 async def test_another_engines_deletes_are_a_conflict(
-    parts: Parts, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    parts: Fakes, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: Any, **__: Any) -> Compacted:
         raise ForeignDeletes("market.trades has delete files of another engine")
@@ -244,7 +244,7 @@ async def test_another_engines_deletes_are_a_conflict(
 
 
 async def test_a_conflict_in_one_table_is_found_before_another_is_rewritten(
-    parts: Parts, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    parts: Fakes, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewritten: list[str] = []
 

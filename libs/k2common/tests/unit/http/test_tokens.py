@@ -20,7 +20,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Place:
+class RowKey:
     after: tuple[str, int, int, int]
 
 
@@ -42,7 +42,7 @@ def test_a_token_of_another_purpose_or_secret_is_refused() -> None:
     token = pages().make(Page(version="trades@1", key=["A", 1]))
     for other in (pages(purpose="dead letters"), pages(secret=b"another-secret-of-tests")):
         refused(other, token)
-    refused(TokenMaker(SECRET, purpose="letters", shape=Place), token)
+    refused(TokenMaker(SECRET, purpose="letters", shape=RowKey), token)
 
 
 @pytest.mark.parametrize("token", ["", "é", "A" * 60, "\ud987", "=", "a b", "x" * 4000])
@@ -52,7 +52,7 @@ def test_what_is_no_token_is_refused(token: str) -> None:
 
 def test_a_token_of_the_purpose_in_another_shape_is_refused() -> None:
     """As another version of the software would have signed it."""
-    for shape, payload in ((Place, Place(after=("t", 0, 0, 1))), (dict, {"version": 1, "key": []})):
+    for shape, payload in ((RowKey, RowKey(after=("t", 0, 0, 1))), (dict, {"version": 1, "key": []})):
         other: TokenMaker[Any] = TokenMaker(SECRET, purpose="rows", shape=shape)
         refused(pages(), other.make(payload))
 
