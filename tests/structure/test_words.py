@@ -51,3 +51,12 @@ def test_a_coined_word_is_gone(pattern: str, sources: list[tuple[str, str]]) -> 
         if coined.search(line)
     ]
     assert found == [], f"say {COINED[pattern]}"
+
+
+def test_the_glossary_has_each_term_once_with_one_sentence() -> None:
+    lines = (ROOT / "docs" / "glossary.md").read_text("utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("|") and "---" not in line]
+    entries = [(term.strip(), meaning.strip()) for term, meaning in rows if term.strip() != "term"]
+    assert len(entries) >= 60
+    assert len({term for term, _ in entries}) == len(entries)
+    assert [term for term, meaning in entries if not meaning.endswith(".") or ". " in meaning] == []
