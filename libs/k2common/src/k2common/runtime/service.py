@@ -115,7 +115,7 @@ def run_service(
             metrics = ServiceMetrics(service=name)
             door = StartupApp(metrics.registry, guard=partial(guard, settings=settings.http))
             asyncio.run(_run(settings, build, metrics, door))
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # of task groups; raised again without a SetupError
         faults, others = group.split(SetupError)
         if faults is None:
             raise
