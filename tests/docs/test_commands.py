@@ -24,7 +24,7 @@ NOT_EXECUTED = {
     r"\bdocker\b": "needs a Docker engine; tests/containers bring the compose file up",
     r"\bkubectl\b": "needs a cluster; tests/structure/test_deployment.py checks the manifests",
     r"^\./task (demo|test)\b": "runs a fleet or all tests of its own; the checks run both",
-    r"\brebase\b": "needs new topics; tests/integration/sink/test_recreated_topics.py does it",
+    r"\brebase\b": "needs new topics; tests/integration/sink/test_topics_recreated.py does it",
     r":8333/": "there is no object store beside this fleet; tests/integration/s3 has one",
 }
 """Commands that are checked for their syntax and names alone, each with its reason."""

@@ -55,7 +55,12 @@ def new_upload(fleet: Fleet) -> Write:
 
 def loading(fleet: Fleet) -> Write:
     answer = fleet.post(file_of(trades(unique_symbol(), 3)), dataset="trades")
-    return Write(path=f"/v1/uploads/{answer.json()['data']['upload_id']}", parameters={"timeout": "1"})
+    path = f"/v1/uploads/{answer.json()['data']['upload_id']}"
+    deadline = time.monotonic() + IDLE_SECONDS
+    while (state := fleet.data("ingest-gateway", path)["state"]) != "loading":
+        assert time.monotonic() < deadline, state
+        time.sleep(0.1)
+    return Write(path=path, parameters={"timeout": "1"})
 
 
 def retraction(fleet: Fleet) -> Write:

@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry
 from tests.integration.query.serving import client, serving
 
 MICROS = pa.timestamp("us", "UTC")
+Hidings = dict[str, HiddenUpload] | None
 RETRACTED = HiddenUpload(reason=Reason.RETRACTED)
 
 
@@ -54,7 +55,7 @@ class Tables:
         venue: str = "XASX",
         asset_class: str = "equity",
         lines: Sequence[int] = (),
-        hidden: dict[str, HiddenUpload] | None = None,
+        hidden: Hidings = None,
     ) -> None:
         head = head_version(load_table(self.catalog, TRADES.table))
         first = 0 if head is None else head.offsets.get(0, 0)
@@ -96,9 +97,7 @@ class Tables:
     def hide(self, hidden: dict[str, HiddenUpload]) -> None:
         self._commit(TRADES, pa.table({}), first=0, hidden=hidden)
 
-    def _commit(
-        self, dataset: Any, rows: pa.Table, *, first: int, hidden: dict[str, HiddenUpload] | None
-    ) -> None:
+    def _commit(self, dataset: Any, rows: pa.Table, *, first: int, hidden: Hidings) -> None:
         head = head_version(load_table(self.catalog, dataset.table))
         known = head or first_version(dataset.table)
         offsets = {0: first + rows.num_rows} if rows.num_rows else {}

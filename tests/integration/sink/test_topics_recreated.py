@@ -46,8 +46,12 @@ async def recreated(settings: KafkaSettings) -> None:
             await asyncio.sleep(0.2)
 
 
+def newest(settings: IcebergSinkSettings) -> Version | None:
+    return head_version(load_table(open_catalog(settings.iceberg), TRADES.table))
+
+
 def head(settings: IcebergSinkSettings) -> Version:
-    found = head_version(load_table(open_catalog(settings.iceberg), TRADES.table))
+    found = newest(settings)
     assert found is not None
     return found
 
@@ -55,7 +59,9 @@ def head(settings: IcebergSinkSettings) -> Version:
 async def shown(settings: IcebergSinkSettings, upload_id: str, lines: list[int]) -> Version:
     """The head as soon as it shows these lines of the upload."""
     while True:
-        version = head(settings)
+        if (version := newest(settings)) is None:
+            await asyncio.sleep(0.1)
+            continue
         found = [
             row["line"]
             for row in rows(settings, TRADES.table, upload_id=upload_id)
