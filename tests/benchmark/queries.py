@@ -1,4 +1,4 @@
-"""Queries over HTTP beside other engines on the same ten million trades, in one run, by turns.
+"""Queries over HTTP beside other engines on the same ten million trades, in one run, interleaved.
 
 `./task bench:queries` makes the warehouse once in .k2/bench, installs the other engines into an environment
 of their own there, and prints the tables of docs/benchmarks.md. Each round asks every contender the same.
@@ -171,7 +171,7 @@ def given_of(home: Path, *, rows: int, days: int) -> dict[str, Any]:
 
 
 def compared(contenders: dict[str, Any], *, clients: int, count: int, rounds: int) -> None:
-    """Print p50 and p99 of each query by each contender, asked by turns."""
+    """Print p50 and p99 of each query by each contender, interleaved."""
     found: dict[tuple[str, str], list[float]] = {}
     for query in QUERIES:
         for round_ in range(rounds + 1):

@@ -240,7 +240,7 @@ def commit_calls(carries: Carried) -> None:
 
 
 async def measured(variants: Sequence[str], blocks: int, home: Path) -> Figures:
-    """Each variant by turns, block by block; the first block of each is not counted."""
+    """The variants interleaved, block by block; the first block of each is not counted."""
     found: Figures = defaultdict(lambda: defaultdict(list))
     chunks, commits = Chunks(), Commits(home)
     for block in range(blocks + 1):

@@ -1,4 +1,4 @@
-"""Each finding is an event in market.gaps once, whatever is killed; what was taken back is followed again."""
+"""Each finding is an event in market.gaps once, whatever is killed; what was retracted is followed again."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence

@@ -20,7 +20,7 @@ from ingest_gateway.body.multipart import Form
 from ingest_gateway.body.spool import ReceivedBody
 from ingest_gateway.body.zips import unzipped
 from ingest_gateway.uploads.dry_run import detected, trial
-from ingest_gateway.uploads.reject_reports import mended
+from ingest_gateway.uploads.reject_reports import restore_rejects
 from k2common.http.problems import Problem
 from k2common.layouts.catalogue import builtin_layouts, layout_named
 from k2common.layouts.cutter import read_header
@@ -161,7 +161,9 @@ EXPORT = (
 
 
 def test_mended_rejects_become_records_under_the_header(tmp_path: Path) -> None:
-    found = mended(received(tmp_path, EXPORT.encode()), limits=LIMITS, header="a,b", encoding="utf-8")
+    found = restore_rejects(
+        received(tmp_path, EXPORT.encode()), limits=LIMITS, header="a,b", encoding="utf-8"
+    )
     content = b'a,b\n2024-01-01T00:00:01,A,X,3,2\na,"b\nc",d\n'
     assert found.path.read_bytes() == content
     assert (found.bytes, found.sha256) == (len(content), hashlib.sha256(content).hexdigest())
@@ -170,7 +172,7 @@ def test_mended_rejects_become_records_under_the_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [CSV, b"", b"\xff\xfe"])
 def test_a_body_that_is_no_export_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
     body = received(tmp_path, data)
-    assert mended(body, limits=LIMITS, header=None, encoding="utf-8") is body
+    assert restore_rejects(body, limits=LIMITS, header=None, encoding="utf-8") is body
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_a_body_that_is_no_export_stays_as_it_is(tmp_path: Path, data: bytes) ->
 def test_an_export_that_cannot_be_read_is_refused(tmp_path: Path, data: str, encoding: str) -> None:
     body = received(tmp_path, data.encode())
     with pytest.raises(Problem):
-        mended(body, limits=LIMITS, header=None, encoding=encoding)
+        restore_rejects(body, limits=LIMITS, header=None, encoding=encoding)
     assert list(tmp_path.iterdir()) == [body.path]
 
 
@@ -194,7 +196,9 @@ def test_mended_rejects_are_on_disk_before_they_can_be_claimed(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    found = mended(received(tmp_path, EXPORT.encode()), limits=LIMITS, header="a,b", encoding="utf-8")
+    found = restore_rejects(
+        received(tmp_path, EXPORT.encode()), limits=LIMITS, header="a,b", encoding="utf-8"
+    )
     assert synced == [found.path.stat().st_ino]
 
 
@@ -202,7 +206,7 @@ def test_mended_rejects_beyond_a_limit_leave_nothing(tmp_path: Path) -> None:
     body = received(tmp_path, EXPORT.encode())
     small = Limits(content_bytes=20, line_bytes=2**20, reserve_bytes=0)
     with pytest.raises(Problem) as caught:
-        mended(body, limits=small, header="a,b", encoding="utf-8")
+        restore_rejects(body, limits=small, header="a,b", encoding="utf-8")
     assert caught.value.status == 413
     assert list(tmp_path.iterdir()) == [body.path]
 
@@ -214,7 +218,7 @@ def test_a_disk_that_fails_leaves_no_mended_half(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "fsync", fail)
     body = received(tmp_path, EXPORT.encode())
     with pytest.raises(OSError, match="no space"):
-        mended(body, limits=LIMITS, header="a,b", encoding="utf-8")
+        restore_rejects(body, limits=LIMITS, header="a,b", encoding="utf-8")
     assert list(tmp_path.iterdir()) == [body.path]
 
 

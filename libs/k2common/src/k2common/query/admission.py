@@ -1,4 +1,4 @@
-"""A bound on what runs side by side: more wait, the callers by turns, and beyond a limit they are refused."""
+"""A bound on what runs side by side: more wait, callers round-robin, and beyond a limit they are refused."""
 
 from __future__ import annotations
 

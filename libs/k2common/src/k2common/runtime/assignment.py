@@ -13,7 +13,7 @@ from typing import TypeAlias
 from k2common.kafka.consumer import Membership, Place
 from k2common.observability.logging import get_logger
 from k2common.runtime.readiness import Readiness
-from k2common.runtime.retry import Retried, until_stopped, untold
+from k2common.runtime.retry import Retried, ignore_retry, until_stopped
 from k2common.settings.kafka import KafkaSettings
 
 PART = "kafka group"
@@ -34,7 +34,7 @@ class Assignment:
         topics: Sequence[str],
         works: Callable[[Set[Place]], Mapping[str, Work]],
         readiness: Readiness,
-        retried: Retried = untold,
+        retried: Retried = ignore_retry,
     ) -> None:
         """`works` gives the work on a share, by name."""
         self._settings = settings

@@ -109,7 +109,7 @@ class ServiceMetrics:
         registry.register(self.registry)
         return registry
 
-    def tell_parts(self, parts: Callable[[], Mapping[str, bool]]) -> None:
+    def report_parts(self, parts: Callable[[], Mapping[str, bool]]) -> None:
         """Whether each part of the service works is asked of `parts`."""
         self._blocked.source = lambda: {(part,): float(not works) for part, works in parts().items()}
 

@@ -12,7 +12,7 @@ from k2common.observability.logging import get_logger
 
 Result = TypeVar("Result")
 Retried: TypeAlias = Callable[[str], None]
-"""Told the name of work that is about to be restarted."""
+"""Called with the name of work that is about to be restarted."""
 log = get_logger(__name__)
 
 
@@ -34,7 +34,7 @@ async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def untold(_name: str) -> None:
+def ignore_retry(_name: str) -> None:
     """Nobody counts."""
 
 
@@ -43,7 +43,7 @@ def lasting(
     work: Callable[[asyncio.Event], Awaitable[None]],
     stop: asyncio.Event,
     *,
-    retried: Retried = untold,
+    retried: Retried = ignore_retry,
 ) -> Callable[[], Awaitable[None]]:
     """A service's loop: `work` until `stop` is set, restarted after each TransientError."""
     random = Random()  # noqa: S311 - scatters retries
@@ -56,7 +56,7 @@ async def until_stopped(
     stop: asyncio.Event,
     name: str,
     random: Random,
-    retried: Retried = untold,
+    retried: Retried = ignore_retry,
 ) -> None:
     """Run `work` again after each TransientError until it returns or `stop` is set.
 

@@ -30,7 +30,7 @@ from k2common.runtime.clock import Clock, SystemClock
 from k2common.runtime.connections import BoundedConnection
 from k2common.runtime.metrics import START, ServiceMetrics
 from k2common.runtime.readiness import Readiness
-from k2common.runtime.retry import Retried, delays, untold, wait_or_stop
+from k2common.runtime.retry import Retried, delays, ignore_retry, wait_or_stop
 from k2common.runtime.startup_app import StartupApp
 from k2common.settings.block import Block
 from k2common.settings.load import effective, load, secrets
@@ -63,8 +63,8 @@ class Runtime:
     readiness: Readiness = field(default_factory=Readiness)
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     clock: Clock = field(default_factory=SystemClock)
-    retried: Retried = untold
-    skipped: Callable[[str], None] = untold
+    retried: Retried = ignore_retry
+    skipped: Callable[[str], None] = ignore_retry
     """Called with the topic of each message that was passed because it could not be decoded."""
 
 
@@ -130,7 +130,7 @@ def run_service(
 
 async def _run(settings: Settings, build: Build[Settings], metrics: ServiceMetrics, door: StartupApp) -> None:
     runtime = Runtime(retried=metrics.retried, skipped=metrics.skipped)
-    metrics.tell_parts(lambda: runtime.readiness.parts)
+    metrics.report_parts(lambda: runtime.readiness.parts)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.stop.set)

@@ -197,7 +197,7 @@ class Market:
 
     @classmethod
     def make(cls, seed: int, symbols: int) -> Self:
-        """The instruments of a seed: by turns shares in cents, in half cents, in 1e-4, and coins in 1e-8."""
+        """The instruments of a seed: shares in cents, in half cents, in 1e-4, coins in 1e-8, in rotation."""
         rng = np.random.default_rng([seed, 0])
         kind = np.arange(symbols) % 4
         low, high = _whole([1_500, 5_000, 2_000, 5_000])[kind], _whole([30_000, 20_000, 9_000, 50_000])[kind]

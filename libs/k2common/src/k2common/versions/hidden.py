@@ -79,7 +79,7 @@ class AmendedHiddenUploads(Mapping[str, HiddenUpload]):
         self._files = files
 
     def __getitem__(self, upload_id: str) -> HiddenUpload:
-        entry = self.changes[upload_id] if upload_id in self.changes else self._filed[upload_id]
+        entry = self.changes[upload_id] if upload_id in self.changes else self._stored[upload_id]
         if entry is None:
             raise KeyError(upload_id)
         return entry
@@ -115,17 +115,17 @@ class AmendedHiddenUploads(Mapping[str, HiddenUpload]):
         """`hidden` by the same file."""
         if isinstance(hidden, AmendedHiddenUploads) and hidden.location == self.location:
             return hidden
-        filed = self._filed
-        changes: dict[str, HiddenUpload | None] = {u: None for u in filed if u not in hidden}
-        changes |= {u: entry for u, entry in hidden.items() if not _is_same(filed.get(u), entry)}
+        stored = self._stored
+        changes: dict[str, HiddenUpload | None] = {u: None for u in stored if u not in hidden}
+        changes |= {u: entry for u, entry in hidden.items() if not _is_same(stored.get(u), entry)}
         return AmendedHiddenUploads(self.location, changes, self._files)
 
     def _whole(self) -> dict[str, HiddenUpload]:
-        both = {**self._filed, **self.changes}
+        both = {**self._stored, **self.changes}
         return {upload: entry for upload, entry in both.items() if entry is not None}
 
     @property
-    def _filed(self) -> Mapping[str, HiddenUpload]:
+    def _stored(self) -> Mapping[str, HiddenUpload]:
         return self._files(self.location)
 
 

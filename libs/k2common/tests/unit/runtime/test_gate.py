@@ -1,4 +1,4 @@
-"""So many inside, so many waiting, callers by turns, everything else refused."""
+"""So many inside, so many waiting, callers round-robin, everything else refused."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

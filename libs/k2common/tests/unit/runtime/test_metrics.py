@@ -15,7 +15,7 @@ from k2common.runtime.startup_app import StartupApp
 async def test_a_service_that_waits_at_its_start_gives_its_metrics() -> None:
     metrics, readiness = ServiceMetrics(service="any"), Readiness()
     readiness.waiting(START, "Kafka is unavailable")
-    metrics.tell_parts(lambda: readiness.parts)
+    metrics.report_parts(lambda: readiness.parts)
     metrics.retried(START)
     door = StartupApp(metrics.registry, guard=lambda app: app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://k2") as client:
@@ -30,7 +30,7 @@ async def test_a_service_that_waits_at_its_start_gives_its_metrics() -> None:
 
 def test_what_was_counted_before_a_new_try_is_still_counted() -> None:
     metrics, readiness = ServiceMetrics(service="any"), Readiness()
-    metrics.tell_parts(lambda: readiness.parts)
+    metrics.report_parts(lambda: readiness.parts)
     for rows in (1, 2):
         registry = metrics.with_others()
         Declarations(registry).counter("k2_rows_seen", "Rows.", look="Now.").inc(rows)

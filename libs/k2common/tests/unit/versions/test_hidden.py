@@ -24,21 +24,21 @@ entries = st.builds(
 hiddens = st.dictionaries(uploads, entries)
 
 
-@given(filed=hiddens, hidden=hiddens)
+@given(stored=hiddens, hidden=hiddens)
 def test_what_amends_a_file_says_what_it_was_made_of(
-    filed: Mapping[str, HiddenUpload], hidden: Mapping[str, HiddenUpload]
+    stored: Mapping[str, HiddenUpload], hidden: Mapping[str, HiddenUpload]
 ) -> None:
-    amended = AmendedHiddenUploads("there", {}, lambda _: filed).amended(hidden)
+    amended = AmendedHiddenUploads("there", {}, lambda _: stored).amended(hidden)
     assert dict(amended) == hidden
     assert amended == hidden
     assert len(amended) == len(hidden)
-    for upload in {*filed, *hidden}:
+    for upload in {*stored, *hidden}:
         assert (upload in amended, amended.get(upload)) == (upload in hidden, hidden.get(upload))
     text = replace(HEAD, hidden=amended).to_json()
-    back = Version.from_json(text, lambda _: filed)
+    back = Version.from_json(text, lambda _: stored)
     assert (back.hidden, back.to_json()) == (hidden, text)
-    told = json.loads(text)["hidden"]
-    assert told.keys() == {u for u in {*filed, *hidden} if filed.get(u) != hidden.get(u)}
+    document = json.loads(text)["hidden"]
+    assert document.keys() == {u for u in {*stored, *hidden} if stored.get(u) != hidden.get(u)}
 
 
 def test_reading_a_document_reads_no_file_until_something_is_asked_that_it_does_not_tell() -> None:

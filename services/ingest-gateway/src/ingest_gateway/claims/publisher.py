@@ -20,7 +20,7 @@ from k2common.observability.tracing import Carried, joined, tracer
 from k2common.registry.codec import MessageCodec
 from k2common.runtime.blocking import Blocking
 from k2common.runtime.clock import Clock
-from k2common.runtime.retry import Retried, until_stopped, untold
+from k2common.runtime.retry import Retried, ignore_retry, until_stopped
 from k2common.schemas.datasets import BULK_CHUNK_PARTITIONS, CHUNK_PARTITIONS, CHUNKS
 
 from ingest_gateway.body.spool import Spool
@@ -84,7 +84,7 @@ class Publisher:
         replica: str,
         concurrent_uploads: int,
         chunks_per_transaction: int,
-        retried: Retried = untold,
+        retried: Retried = ignore_retry,
     ) -> None:
         self._journal = journal
         self._spool = spool

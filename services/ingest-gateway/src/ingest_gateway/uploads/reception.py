@@ -33,7 +33,7 @@ from ingest_gateway.claims.publisher import RECORD_TOO_LONG, Publisher, chunk_pa
 from ingest_gateway.metrics import GatewayMetrics
 from ingest_gateway.uploads.cancellation import Changes
 from ingest_gateway.uploads.dry_run import check_first_block, trial
-from ingest_gateway.uploads.reject_reports import mended
+from ingest_gateway.uploads.reject_reports import restore_rejects
 from ingest_gateway.uploads.requests import Transfer, UploadRequest
 
 log = get_logger(__name__)
@@ -121,7 +121,7 @@ class Reception:
                     received = await self.blocking.run(unzipped, packed, limits=self.spool.limits)
                 self.spool.discard(packed)
             with full_disk_refused():
-                received = await self._mended(request, received)
+                received = await self._restore_rejects(request, received)
             header = await self.blocking.run(_header, received, request.layout, self.max_columns)
             request.check_header(header)
             if not request.dry_run:
@@ -145,12 +145,12 @@ class Reception:
             instruments_version=instruments_version,
         )
 
-    async def _mended(self, request: UploadRequest, received: ReceivedBody) -> ReceivedBody:
+    async def _restore_rejects(self, request: UploadRequest, received: ReceivedBody) -> ReceivedBody:
         if request.repairs is None:
             return received
         encoding = request.layout.encoding
         found = await self.blocking.run(
-            mended,
+            restore_rejects,
             received,
             limits=self.spool.limits,
             header=request.mended_header,

@@ -1,4 +1,4 @@
-"""Mended rejects: exported ones, their column `raw` mended, become a file like the upload's."""
+"""Reject reports that a user has corrected in the column `raw`: back to a file like the upload's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from ingest_gateway.receipts.rejects import COLUMNS
 MAX_FIELD = 8 * 1024 * 1024
 
 
-def mended(received: ReceivedBody, *, limits: Limits, header: str | None, encoding: str) -> ReceivedBody:
-    """The records in the column `raw`, under the header of the upload that they come from.
+def restore_rejects(
+    received: ReceivedBody, *, limits: Limits, header: str | None, encoding: str
+) -> ReceivedBody:
+    """Return the records in the column `raw`, under the header of the upload that they come from.
 
     A body that is no such export is what it is: a file with the rows. Raises Problem 400 for an export whose
     lines cannot be read, and what `Guard` raises for its size.
@@ -29,7 +31,7 @@ def mended(received: ReceivedBody, *, limits: Limits, header: str | None, encodi
         except UnicodeDecodeError:
             return received
         try:
-            # A mended record may be longer than a line of a body.
+            # A corrected record may be longer than a line of a body.
             with new_body(received.path.parent, limits, is_packed=lambda: True) as out:
                 for line in _lines(file, header=header):
                     out.write(f"{line}\n".encode(encoding))

@@ -23,7 +23,7 @@ from k2common.iceberg.commits.table_locks import turn
 from k2common.iceberg.commits.table_totals import Totals, totals_of
 from k2common.iceberg.files.snapshot_writer import FilesGone, SnapshotWriter
 from k2common.iceberg.versions.documents import COMMIT_ID_KEY, VERSION_KEY, origin_of
-from k2common.iceberg.versions.hidden_files import filed, hidden_files
+from k2common.iceberg.versions.hidden_files import hidden_files, store_hidden_uploads
 from k2common.versions.version import Version
 
 __all__ = ["Change", "CommitResult", "Proposal", "commit"]
@@ -97,7 +97,7 @@ def _try(
     retention: Retention | None,
 ) -> CommitResult:
     if not proposal.same_version:
-        version = filed(version, table)
+        version = store_hidden_uploads(version, table)
     origin = {**origin_of(table.metadata), **proposal.origin}
     summary = {**origin, VERSION_KEY: version.to_json(), COMMIT_ID_KEY: proposal.commit_id}
     snapshot = writer.snapshot(table, summary=summary)

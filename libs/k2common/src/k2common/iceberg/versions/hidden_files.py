@@ -49,14 +49,14 @@ def hidden_files(catalog: Catalog) -> Files:
     return read
 
 
-def filed(version: Version, table: Table) -> Version:
+def store_hidden_uploads(version: Version, table: Table) -> Version:
     """The same version; its uploads that are hidden for good are in a new file where its document had many.
 
     Raises what the store raises.
     """
     hidden = version.hidden
-    told = hidden.changes if isinstance(hidden, AmendedHiddenUploads) else hidden
-    if sum(entry is None or entry.is_final for entry in told.values()) <= MOST_IN_DOCUMENT:
+    changes = hidden.changes if isinstance(hidden, AmendedHiddenUploads) else hidden
+    if sum(entry is None or entry.is_final for entry in changes.values()) <= MOST_IN_DOCUMENT:
         return version
     final = {upload: entry for upload, entry in hidden.items() if entry.is_final}
     loading = {upload: entry for upload, entry in hidden.items() if not entry.is_final}
