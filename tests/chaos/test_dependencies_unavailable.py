@@ -30,8 +30,8 @@ def test_accepted_uploads_survive_and_others_are_refused_with_a_time_to_come_bac
     assert (again["state"], again["rows"]["committed"]) == ("committed", 10)
     receipt = fleet.receipt(upload)
     assert (receipt["state"], receipt["rows"]["committed"]) == ("committed", ROWS)
-    for symbol, rows in (("BEFORE", ROWS), ("DURING", 10)):
-        answer = fleet.get("query-service", "/v1/trades", symbols=symbol, format="csv")
+    for symbol, rows, version in (("BEFORE", ROWS, receipt["version"]), ("DURING", 10, again["version"])):
+        answer = fleet.get("query-service", "/v1/trades", symbols=symbol, format="csv", as_of=version)
         assert len(answer.text.splitlines()) == rows + 1
 
 

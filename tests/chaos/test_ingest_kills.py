@@ -113,7 +113,7 @@ def test_receipts_complete_by_themselves_whatever_is_killed(fleet: Fleet, others
         assert receipt["state"] == "committed", receipt
         counts = receipt["rows"]
         assert (counts["read"], counts["committed"], counts["rejected"]) == (ROWS, ROWS, 0)
-        found = rows_of(fleet, f"kills-{number}")
+        found = rows_of(fleet, f"kills-{number}", as_of=receipt["version"])
         expected = {f"{number}-{n}" for n in range(ROWS)}
         lost += len(expected - set(found))
         doubled += len(found) - len(set(found))
@@ -134,8 +134,8 @@ def unfinished(urls: tuple[str, ...], uploads: int) -> bool:
     return True
 
 
-def rows_of(fleet: Fleet, source: str) -> list[str]:
+def rows_of(fleet: Fleet, source: str, *, as_of: str) -> list[str]:
     url = f"{fleet.url('query-service')}/v1/trades"
-    answer = httpx.get(url, params={"source": source, "format": "csv"}, timeout=120)
+    answer = httpx.get(url, params={"source": source, "format": "csv", "as_of": as_of}, timeout=120)
     assert answer.status_code == httpx.codes.OK, answer.text
     return [row["trade_id"] for row in csv.DictReader(io.StringIO(answer.text))]
